@@ -1,0 +1,1 @@
+//! Decoding: logits to words (CTC greedy, prefix beam search, grammars).

@@ -1,0 +1,1 @@
+//! Kernels: the inner loops. The portable ones are the truth.

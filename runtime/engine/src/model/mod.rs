@@ -1,0 +1,1 @@
+//! Networks: the conformer lip reader and the YuNet face detector.

@@ -1,0 +1,1 @@
+//! Preprocessing shared by training and running: landmarks to mouth crops, and frame timing.

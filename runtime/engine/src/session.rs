@@ -1,0 +1,1 @@
+//! A streaming session: push frames, poll logits.
