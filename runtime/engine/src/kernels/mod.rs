@@ -1,1 +1,149 @@
 //! Kernels: the inner loops. The portable ones are the truth.
+//!
+//! Matrix products and activation quantisation, where nearly all time goes, sit behind [`Kernels`],
+//! so that an instruction set can bring its own; [`detect`] is the one place that chooses. Every
+//! implementation gives the bits of [`portable`]: integer sums are exact, and floating-point sums
+//! have one order, written down in [`dot_f32`]. The rest (norms, attention, convolutions) are plain
+//! loops that do the same operations in the same order at any vector width.
+
+pub mod attention;
+pub mod depthwise;
+pub mod elementwise;
+pub mod im2row;
+pub mod norm;
+pub mod portable;
+
+use core::fmt::Debug;
+
+pub use portable::{Portable, dot_f32};
+
+/// The matrix kernels of one instruction set.
+pub trait Kernels: Debug + Sync {
+    /// Name, `{arch}-{variant}`, as benchmarks and `viseme info` print it.
+    fn name(&self) -> &'static str;
+
+    /// y\[m\]\[n\] = Σ_k x\[m\]\[k\] · w\[n\]\[k\] + bias\[n\], each sum in the order of [`dot_f32`].
+    ///
+    /// `x` is [rows, inputs], `y` is [rows, outputs], `bias` has `outputs` elements or is empty
+    /// (no bias). Rows that either `x` or `y` lacks are not computed.
+    fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]);
+
+    /// The same with int8 weights: y\[m\]\[n\] = s\[m\] · scale\[n\] · (acc − zero\[m\] · colsum\[n\]) + bias\[n\]
+    /// with acc = Σ_k q\[m\]\[k\] · w\[n\]\[k\] in 32 bits.
+    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]);
+
+    /// Quantises one row of activations to 8 bits, see [`portable::quantize`].
+    fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant;
+}
+
+/// The fastest kernels for this machine. All give the same bits.
+pub fn detect() -> &'static dyn Kernels {
+    &Portable
+}
+
+/// Largest number of inputs of a matrix: 255 · 127 · `MAX_INPUTS` twice over fits 32 bits, so that
+/// no accumulator and no zero-point correction can overflow.
+pub const MAX_INPUTS: usize = 32_768;
+
+/// f32 weights, row-major [outputs, inputs].
+#[derive(Clone, Copy, Debug)]
+pub struct WeightsF32<'a> {
+    rows: &'a [f32],
+    inputs: usize,
+}
+
+impl<'a> WeightsF32<'a> {
+    /// `None` unless `rows` is a whole, non-zero number of rows of 1 to [`MAX_INPUTS`] elements.
+    pub fn new(rows: &'a [f32], inputs: usize) -> Option<Self> {
+        whole_rows(rows.len(), inputs).then_some(WeightsF32 { rows, inputs })
+    }
+
+    /// Elements of a row.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Number of rows.
+    pub fn outputs(&self) -> usize {
+        self.rows.len() / self.inputs
+    }
+
+    /// All elements.
+    pub fn rows(&self) -> &'a [f32] {
+        self.rows
+    }
+}
+
+/// int8 weights, row-major [outputs, inputs], each row with its scale and the sum of its elements.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightsI8<'a> {
+    rows: &'a [i8],
+    scale: &'a [f32],
+    colsum: &'a [i32],
+    inputs: usize,
+}
+
+impl<'a> WeightsI8<'a> {
+    /// `None` unless `rows` is a whole, non-zero number of rows of 1 to [`MAX_INPUTS`] elements, and
+    /// `scale` and `colsum` have one element a row.
+    pub fn new(rows: &'a [i8], scale: &'a [f32], colsum: &'a [i32], inputs: usize) -> Option<Self> {
+        let fits = whole_rows(rows.len(), inputs)
+            && scale.len() == rows.len() / inputs
+            && colsum.len() == scale.len();
+        fits.then_some(WeightsI8 {
+            rows,
+            scale,
+            colsum,
+            inputs,
+        })
+    }
+
+    /// Elements of a row.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Number of rows.
+    pub fn outputs(&self) -> usize {
+        self.scale.len()
+    }
+
+    /// All elements.
+    pub fn rows(&self) -> &'a [i8] {
+        self.rows
+    }
+
+    /// Scale of each row.
+    pub fn scale(&self) -> &'a [f32] {
+        self.scale
+    }
+
+    /// Sum of the elements of each row.
+    pub fn colsum(&self) -> &'a [i32] {
+        self.colsum
+    }
+}
+
+fn whole_rows(len: usize, inputs: usize) -> bool {
+    (1..=MAX_INPUTS).contains(&inputs) && len >= inputs && len.is_multiple_of(inputs)
+}
+
+/// Scale and zero point of one quantised row: x ≈ scale · (q − zero).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowQuant {
+    /// Step between two codes; 0 for a row of zeros.
+    pub scale: f32,
+    /// The code of 0, in 0..=255.
+    pub zero: i32,
+}
+
+/// Quantised activations: rows of codes, and scale and zero point of each.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantRows<'a> {
+    /// Codes, [rows, inputs].
+    pub codes: &'a [u8],
+    /// Scale of each row.
+    pub scale: &'a [f32],
+    /// Zero point of each row, in 0..=255.
+    pub zero: &'a [i32],
+}

@@ -1,0 +1,396 @@
+//! Matrix kernels in plain Rust, for every target; what all others are compared with.
+//!
+//! Weights are walked once for a block of rows that stays in the first-level cache, in tiles small
+//! enough for 16 vector registers (Goto and van de Geijn, "Anatomy of high-performance matrix
+//! multiplication", 2008). The inner loops are shaped so that LLVM vectorises them with the baseline
+//! instruction sets of x86-64 and AArch64.
+
+use core::array::from_fn;
+
+use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
+use crate::math;
+
+/// The portable kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct Portable;
+
+impl Kernels for Portable {
+    fn name(&self) -> &'static str {
+        "portable"
+    }
+
+    fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
+        let (k, n) = (w.inputs(), w.outputs());
+        let blocks = x.chunks(ROWS_F32 * k).zip(y.chunks_mut(ROWS_F32 * n));
+        for (x, y) in blocks {
+            for (i, rows) in w.rows().chunks(2 * k).enumerate() {
+                match rows.split_at(k) {
+                    (row, []) => strip_f32(x, [row], bias, y, 2 * i, n),
+                    (a, b) => strip_f32(x, [a, b], bias, y, 2 * i, n),
+                }
+            }
+        }
+    }
+
+    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
+        let (k, n) = (w.inputs(), w.outputs());
+        let blocks = (x.codes.chunks(ROWS_I8 * k))
+            .zip(x.scale.chunks(ROWS_I8).zip(x.zero.chunks(ROWS_I8)))
+            .zip(y.chunks_mut(ROWS_I8 * n));
+        for ((codes, (scale, zero)), y) in blocks {
+            let x = QuantRows { codes, scale, zero };
+            for (i, rows) in w.rows().chunks(2 * k).enumerate() {
+                match rows.split_at(k) {
+                    (row, []) => strip_i8(x, [row], w, bias, y, 2 * i),
+                    (a, b) => strip_i8(x, [a, b], w, bias, y, 2 * i),
+                }
+            }
+        }
+    }
+
+    fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant {
+        quantize(x, q)
+    }
+}
+
+/// Σ a\[i\] · b\[i\] in the engine's one order: eight running sums, the i-th product added to sum
+/// i mod 8, then ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7)). Products and sums round to f32
+/// one by one. Elements that one of the slices lacks count as zero.
+pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    let k = a.len().min(b.len());
+    let [[sum]] = tile_f32([&a[..k]], [&b[..k]]);
+    sum
+}
+
+/// Quantises one row: lo = min(0, x), hi = max(0, x), scale = (hi − lo) / 255, zero = rne(−lo / scale),
+/// q = clamp(rne(x / scale) + zero, 0, 255), with rne rounding halves to even. A row of zeros (or one
+/// whose scale underflows) has scale 0 and codes 0. A NaN counts as 0.
+pub fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant {
+    let (lo, hi) = range(x);
+    let scale = (hi - lo) / 255.0;
+    if scale == 0.0 {
+        q.fill(0);
+        return RowQuant::default();
+    }
+    let zero = clamp_code(math::round_half_even(-lo / scale));
+    for (q, &v) in q.iter_mut().zip(x) {
+        let code = clamp_code(math::round_half_even(v / scale) + zero);
+        // 0..=255 on top of 2^23 sits in the lowest bits of the mantissa.
+        *q = (code + 8_388_608.0).to_bits() as u8;
+    }
+    RowQuant {
+        scale,
+        zero: zero as i32,
+    }
+}
+
+/// Rows of activations that stay in the first-level cache while the weights pass by.
+const ROWS_F32: usize = 16;
+const ROWS_I8: usize = 32;
+/// Running sums of a floating-point dot product.
+const LANES: usize = 8;
+
+/// Columns `out..out + N` of y for all rows of x.
+#[inline(always)]
+fn strip_f32<const N: usize>(
+    x: &[f32],
+    w: [&[f32]; N],
+    bias: &[f32],
+    y: &mut [f32],
+    out: usize,
+    n: usize,
+) {
+    let k = w[0].len();
+    let bias: [f32; N] = from_fn(|j| bias.get(out + j).copied().unwrap_or(0.0));
+    for (x, y) in x.chunks(2 * k).zip(y.chunks_mut(2 * n)) {
+        if x.len() == 2 * k && y.len() == 2 * n {
+            let (x, y) = (x.split_at(k), y.split_at_mut(n));
+            let [sums0, sums1] = tile_f32([x.0, x.1], w);
+            store::<N>(y.0, out, from_fn(|j| sums0[j] + bias[j]));
+            store::<N>(y.1, out, from_fn(|j| sums1[j] + bias[j]));
+        } else if x.len() >= k {
+            let [sums] = tile_f32([&x[..k]], w);
+            store::<N>(y, out, from_fn(|j| sums[j] + bias[j]));
+        }
+    }
+}
+
+#[inline(always)]
+fn store<const N: usize>(row: &mut [f32], at: usize, values: [f32; N]) {
+    for (y, v) in row.iter_mut().skip(at).zip(values) {
+        *y = v;
+    }
+}
+
+/// Dot products of M rows of x with N rows of w, all of one length.
+#[inline(always)]
+fn tile_f32<const M: usize, const N: usize>(x: [&[f32]; M], w: [&[f32]; N]) -> [[f32; N]; M] {
+    let k = x[0].len();
+    let x = x.map(|row| row[..k].as_chunks::<LANES>());
+    let w = w.map(|row| row[..k].as_chunks::<LANES>());
+    // Equal lengths, told to the compiler, take the bounds checks out of the loop.
+    let (xs, ws) = (x.map(|x| &x.0[..k / LANES]), w.map(|w| &w.0[..k / LANES]));
+    let mut sums = [[[0.0; LANES]; N]; M];
+    for i in 0..k / LANES {
+        for m in 0..M {
+            for n in 0..N {
+                for l in 0..LANES {
+                    sums[m][n][l] += xs[m][i][l] * ws[n][i][l];
+                }
+            }
+        }
+    }
+    for m in 0..M {
+        for n in 0..N {
+            for (sum, (a, b)) in sums[m][n].iter_mut().zip(x[m].1.iter().zip(w[n].1)) {
+                *sum += a * b;
+            }
+        }
+    }
+    sums.map(|row| row.map(tree))
+}
+
+/// The fixed tree that ends every floating-point reduction.
+#[inline(always)]
+pub(super) fn tree(s: [f32; LANES]) -> f32 {
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+}
+
+/// Columns `out..out + N` of y for all rows of x.
+#[inline(always)]
+fn strip_i8<const N: usize>(
+    x: QuantRows<'_>,
+    rows: [&[i8]; N],
+    w: WeightsI8<'_>,
+    bias: &[f32],
+    y: &mut [f32],
+    out: usize,
+) {
+    let (k, n) = (w.inputs(), w.outputs());
+    let scale: [f32; N] = from_fn(|j| w.scale()[out + j]);
+    let colsum: [i32; N] = from_fn(|j| w.colsum()[out + j]);
+    let bias: [f32; N] = from_fn(|j| bias.get(out + j).copied().unwrap_or(0.0));
+    let finish = |sums: [i32; N], s: f32, zero: i32| -> [f32; N] {
+        from_fn(|j| {
+            let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
+            s * scale[j] * acc as f32 + bias[j]
+        })
+    };
+    let params = x.scale.chunks(4).zip(x.zero.chunks(4));
+    for ((q, y), (s, z)) in (x.codes.chunks(4 * k).zip(y.chunks_mut(4 * n))).zip(params) {
+        if q.len() == 4 * k && y.len() == 4 * n && s.len() == 4 && z.len() == 4 {
+            let sums = tile_i8::<4, N>(from_fn(|m| &q[m * k..][..k]), rows);
+            for (m, y) in y.chunks_mut(n).enumerate() {
+                store(y, out, finish(sums[m], s[m], z[m]));
+            }
+        } else {
+            let params = s.iter().zip(z);
+            let rows_left = q.chunks_exact(k).zip(y.chunks_exact_mut(n)).zip(params);
+            for ((q, y), (&s, &z)) in rows_left {
+                let [sums] = tile_i8([q], rows);
+                store(y, out, finish(sums, s, z));
+            }
+        }
+    }
+}
+
+/// Dot products of M rows of codes with N rows of weights, all of one length.
+#[inline(always)]
+fn tile_i8<const M: usize, const N: usize>(x: [&[u8]; M], w: [&[i8]; N]) -> [[i32; N]; M] {
+    let k = x[0].len();
+    let (x, w) = (x.map(|row| &row[..k]), w.map(|row| &row[..k]));
+    let mut sums = [[0i32; N]; M];
+    for i in 0..k {
+        for m in 0..M {
+            for n in 0..N {
+                // Wrapping: MAX_INPUTS excludes overflow, and a check would stop vectorisation.
+                let product = i32::from(x[m][i]) * i32::from(w[n][i]);
+                sums[m][n] = sums[m][n].wrapping_add(product);
+            }
+        }
+    }
+    sums
+}
+
+/// min(0, x) and max(0, x); NaN are passed over.
+fn range(x: &[f32]) -> (f32, f32) {
+    let (mut lo, mut hi) = ([0.0f32; LANES], [0.0f32; LANES]);
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut widen = |values: &[f32]| {
+        for ((&v, lo), hi) in values.iter().zip(&mut lo).zip(&mut hi) {
+            *lo = if v < *lo { v } else { *lo };
+            *hi = if v > *hi { v } else { *hi };
+        }
+    };
+    chunks.iter().for_each(|c| widen(c));
+    widen(rest);
+    (
+        lo.into_iter().fold(0.0, |a, b| if b < a { b } else { a }),
+        hi.into_iter().fold(0.0, |a, b| if b > a { b } else { a }),
+    )
+}
+
+/// To 0..=255; NaN to 0.
+#[inline(always)]
+fn clamp_code(v: f32) -> f32 {
+    let v = if v > 0.0 { v } else { 0.0 };
+    if v < 255.0 { v } else { 255.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    /// Numbers in [-1, 1) from a linear congruential generator (Knuth's MMIX constants).
+    fn noise(seed: u64, len: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    const SIZES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (2, 3, 2),
+        (1, 8, 5),
+        (3, 36, 7),
+        (4, 144, 2),
+        (17, 23, 9),
+        (33, 64, 3),
+        (37, 144, 11),
+        (75, 192, 24),
+    ];
+
+    #[test]
+    fn f32_products_match_f64() {
+        for (m, k, n) in SIZES {
+            let (x, w, bias) = (noise(1, m * k), noise(2, n * k), noise(3, n));
+            let mut y = std::vec![f32::NAN; m * n];
+            Portable.matmul_f32(&x, WeightsF32::new(&w, k).unwrap(), &bias, &mut y);
+            for (i, &got) in y.iter().enumerate() {
+                let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+                let products = x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                let want = products.sum::<f64>() + f64::from(bias[i % n]);
+                assert!(
+                    (f64::from(got) - want).abs() < 1e-5,
+                    "{m}x{k}x{n}: {got} {want}"
+                );
+                assert_eq!(got, dot_f32(x, w) + bias[i % n], "every tile has one order");
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_a_dot_product_is_the_documented_one() {
+        let (a, b) = (noise(4, 29), noise(5, 29));
+        let mut s = [0.0f32; 8];
+        for i in 0..29 {
+            s[i % 8] += a[i] * b[i];
+        }
+        let want = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+        assert_eq!(dot_f32(&a, &b).to_bits(), want.to_bits());
+    }
+
+    #[test]
+    fn int8_products_are_exact() {
+        for (m, k, n) in SIZES {
+            let codes: Vec<u8> = noise(6, m * k)
+                .iter()
+                .map(|v| ((v + 1.0) * 127.5) as u8)
+                .collect();
+            let w: Vec<i8> = noise(7, n * k).iter().map(|v| (v * 127.9) as i8).collect();
+            let colsum: Vec<i32> = w
+                .chunks(k)
+                .map(|r| r.iter().map(|&v| i32::from(v)).sum())
+                .collect();
+            let (scale, bias) = (std::vec![1.0; n], std::vec![0.0; n]);
+            let zero: Vec<i32> = (0..m).map(|i| (i * 37 % 256) as i32).collect();
+            let x = QuantRows {
+                codes: &codes,
+                scale: &std::vec![1.0; m],
+                zero: &zero,
+            };
+            let mut y = std::vec![f32::NAN; m * n];
+            let w8 = WeightsI8::new(&w, &scale, &colsum, k).unwrap();
+            Portable.matmul_i8(x, w8, &bias, &mut y);
+            for (i, &got) in y.iter().enumerate() {
+                let (x, w) = (&codes[i / n * k..][..k], &w[i % n * k..][..k]);
+                let want: i64 = x
+                    .iter()
+                    .zip(w)
+                    .map(|(&a, &b)| (i64::from(a) - i64::from(zero[i / n])) * i64::from(b))
+                    .sum();
+                assert_eq!(got, want as f32, "{m}x{k}x{n}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_worst_accumulation_does_not_overflow() {
+        let k = crate::kernels::MAX_INPUTS;
+        for (code, weight, zero) in [(255, 127, 0), (255, -127, 0), (0, 127, 255), (0, -127, 255)] {
+            let sum = k as i32 * i32::from(weight);
+            let mut y = [f32::NAN];
+            let (rows, colsum) = (std::vec![weight; k], [sum]);
+            let w = WeightsI8::new(&rows, &[1.0], &colsum, k).unwrap();
+            let codes = std::vec![code; k];
+            let x = QuantRows {
+                codes: &codes,
+                scale: &[1.0],
+                zero: &[zero],
+            };
+            Portable.matmul_i8(x, w, &[], &mut y);
+            let want = (i64::from(code) - i64::from(zero)) * i64::from(sum);
+            assert_eq!(y[0], want as f32);
+        }
+    }
+
+    #[test]
+    fn quantisation_follows_its_formula() {
+        for len in [1, 7, 8, 144, 145] {
+            for (seed, offset) in [(8, 0.0), (9, 0.9), (10, -2.0)] {
+                let x: Vec<f32> = noise(seed, len).iter().map(|v| 3.0 * v + offset).collect();
+                let mut q = std::vec![0; len];
+                let p = quantize(&x, &mut q);
+                let lo = x.iter().fold(0.0f32, |a, b| a.min(*b));
+                let hi = x.iter().fold(0.0f32, |a, b| a.max(*b));
+                let scale = (hi - lo) / 255.0;
+                let zero = (-lo / scale).round_ties_even();
+                assert_eq!((p.scale, p.zero), (scale, zero as i32));
+                for (&q, &x) in q.iter().zip(&x) {
+                    let want = ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0);
+                    assert_eq!(f32::from(q), want);
+                    let back = p.scale * (i32::from(q) - p.zero) as f32;
+                    assert!((back - x).abs() <= 1.001 * scale, "{back} {x} {scale}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn degenerate_rows_quantise_without_a_panic() {
+        let mut q = [9; 3];
+        assert_eq!(quantize(&[0.0, -0.0, 0.0], &mut q), RowQuant::default());
+        assert_eq!(q, [0; 3]);
+        quantize(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &mut q);
+        quantize(&[f32::MAX, f32::MIN, 1.0], &mut q);
+        let tiny = quantize(&[f32::from_bits(1), 0.0, 0.0], &mut q);
+        assert_eq!((tiny, q), (RowQuant::default(), [0; 3]));
+    }
+
+    #[test]
+    fn weights_of_the_wrong_size_are_refused() {
+        assert!(WeightsF32::new(&[0.0; 6], 3).is_some());
+        assert!(WeightsF32::new(&[0.0; 6], 4).is_none());
+        assert!(WeightsF32::new(&[], 4).is_none());
+        assert!(WeightsF32::new(&[0.0; 6], 0).is_none());
+        assert!(WeightsI8::new(&[0; 6], &[1.0; 2], &[0; 2], 3).is_some());
+        assert!(WeightsI8::new(&[0; 6], &[1.0; 2], &[0; 3], 3).is_none());
+        assert!(WeightsI8::new(&[0; 6], &[1.0; 3], &[0; 3], 3).is_none());
+    }
+}
