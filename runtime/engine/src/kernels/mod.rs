@@ -7,6 +7,7 @@
 //! loops that do the same operations in the same order at any vector width.
 
 pub mod attention;
+pub mod conv_f32;
 pub mod depthwise;
 pub mod elementwise;
 pub mod im2row;

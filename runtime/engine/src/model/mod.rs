@@ -1,1 +1,3 @@
 //! Networks: the conformer lip reader and the YuNet face detector.
+
+pub mod yunet;
