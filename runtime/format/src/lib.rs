@@ -19,5 +19,6 @@ extern crate alloc;
 extern crate std;
 
 pub mod gguf;
+pub mod layout;
 pub mod names;
 pub mod spec;

@@ -1,5 +1,7 @@
 //! The checked reader.
 
+use core::fmt;
+
 use sha2::{Digest, Sha256};
 
 use super::cursor::Cursor;
@@ -8,7 +10,7 @@ use super::value::{self, Value};
 use super::*;
 
 /// A GGUF file that has been checked as a whole. Borrows the bytes, copies nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
     keys: u32,
@@ -227,6 +229,18 @@ impl<'a> Reader<'a> {
     fn names_before(&self, count: u32) -> impl Iterator<Item = &'a str> + use<'a> {
         let mut cursor = Cursor::new(self.bytes, self.tensors_at);
         (0..count).map_while(move |index| Info::read(&mut cursor, index).ok().map(|info| info.name))
+    }
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Reader({} entries, {} tensors, {} bytes)",
+            self.keys,
+            self.tensors,
+            self.bytes.len()
+        )
     }
 }
 

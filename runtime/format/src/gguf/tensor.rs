@@ -1,5 +1,7 @@
 //! Tensors: a name, a shape, a type and the bytes in the file.
 
+use core::fmt;
+
 use super::{Error, MAX_RANK};
 
 /// Element type of a tensor, with ggml's type numbers.
@@ -41,7 +43,7 @@ impl DType {
 }
 
 /// A tensor, borrowed from the file: row-major, little endian.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Tensor<'a> {
     /// Name, 1 to 63 bytes.
     pub name: &'a str,
@@ -126,6 +128,19 @@ impl<'a> Tensor<'a> {
             return None;
         }
         bytemuck::try_cast_slice(self.data).ok()
+    }
+}
+
+/// Without the elements, of which there may be millions.
+impl fmt::Debug for Tensor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Tensor({:?}, {:?}, {:?})",
+            self.name,
+            self.dtype,
+            self.dims()
+        )
     }
 }
 

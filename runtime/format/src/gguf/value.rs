@@ -1,5 +1,7 @@
 //! Metadata values.
 
+use core::fmt;
+
 use super::cursor::Cursor;
 use super::{Error, MAX_ARRAY_LEN, MAX_STRING_LEN};
 
@@ -55,7 +57,7 @@ pub enum ValueType {
 }
 
 /// A metadata array of scalars or strings, borrowed from the file.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Array<'a> {
     element: ValueType,
     len: usize,
@@ -90,6 +92,12 @@ impl<'a> Array<'a> {
             Value::Str(text) => Some(text),
             _ => None,
         })
+    }
+}
+
+impl fmt::Debug for Array<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
