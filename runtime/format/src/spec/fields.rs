@@ -124,7 +124,7 @@ fn read_frontend<'a>(source: &impl Source<'a>) -> Result<Frontend, SpecError> {
     let mut stages = [Stage::default(); MAX_STAGES];
     let mut column = |key, set: fn(&mut Stage, u32)| {
         let mut values = [0; MAX_STAGES];
-        let count = need(key, |key| source.u32s(key, &mut values))?;
+        let count = list(source, key, &mut values)?;
         stages
             .iter_mut()
             .zip(values)
@@ -159,7 +159,7 @@ fn read_frontend<'a>(source: &impl Source<'a>) -> Result<Frontend, SpecError> {
 
 fn read_yunet<'a>(source: &impl Source<'a>) -> Result<Yunet, SpecError> {
     let mut strides = [0; MAX_STRIDES];
-    let count = need("viseme.yunet.strides", |key| source.u32s(key, &mut strides))?;
+    let count = list(source, "viseme.yunet.strides", &mut strides)?;
     Yunet::new(
         need("viseme.yunet.input_multiple", |key| source.u32(key))?,
         &strides[..count],
@@ -263,6 +263,20 @@ fn need<T>(
     get: impl FnOnce(&'static str) -> Result<Option<T>, SpecError>,
 ) -> Result<T, SpecError> {
     get(key)?.ok_or(SpecError::Missing(key))
+}
+
+fn list<'a>(
+    source: &impl Source<'a>,
+    key: &'static str,
+    out: &mut [u32],
+) -> Result<usize, SpecError> {
+    match need(key, |key| source.u32s(key, out))? {
+        0 => Err(SpecError::OutOfRange {
+            key,
+            want: "a list of 1 to 4 numbers",
+        }),
+        count => Ok(count),
+    }
 }
 
 fn choice<'a, T: Copy>(

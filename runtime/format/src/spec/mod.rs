@@ -2,7 +2,7 @@
 //!
 //! [`ModelSpec::read`] checks every range, so that sizes derived from a spec cannot overflow and a model is refused
 //! before any memory is planned for it. The same reading and writing code serves GGUF metadata and, with feature
-//! `json`, the `spec.json` beside a trainer checkpoint ([`json`]).
+//! `json`, the `spec.json` beside a trainer checkpoint.
 
 mod check;
 mod fields;

@@ -60,20 +60,16 @@ pub fn spec() -> ModelSpec<'static> {
 pub fn file() -> Vec<u8> {
     let mut writer = Writer::new();
     spec().write(&mut writer).unwrap();
-    writer
-        .tensor_f32(
-            "a.weight",
-            &[2, 3],
-            &[1.0, -2.5, 0.0, f32::MAX, f32::MIN_POSITIVE, 1e-9],
-        )
-        .unwrap();
-    writer
-        .tensor_i8(
-            "b.weight",
-            &[5, 1, 7, 3],
-            &core::array::from_fn::<i8, 105, _>(|i| i as i8 - 52),
-        )
-        .unwrap();
+    add_tensors(&mut writer);
+    writer.finish().unwrap()
+}
+
+/// One tensor of every type.
+pub fn add_tensors(writer: &mut Writer) {
+    let floats = [1.0, -2.5, 0.0, f32::MAX, f32::MIN_POSITIVE, 1e-9];
+    let bytes: [i8; 105] = core::array::from_fn(|i| i as i8 - 52);
+    writer.tensor_f32("a.weight", &[2, 3], &floats).unwrap();
+    writer.tensor_i8("b.weight", &[5, 1, 7, 3], &bytes).unwrap();
     writer
         .tensor_i32("b.colsum", &[5], &[i32::MIN, -1, 0, 1, i32::MAX])
         .unwrap();
@@ -87,5 +83,4 @@ pub fn file() -> Vec<u8> {
     writer
         .tensor("double", DType::F64, &[1], &1.5f64.to_le_bytes())
         .unwrap();
-    writer.finish().unwrap()
 }

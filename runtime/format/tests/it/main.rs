@@ -1,6 +1,8 @@
-//! Tests of the model file, one module per property. Run with `--all-features`.
+//! Tests of the model file, one module per property.
 
 mod common;
 mod hostile;
 mod layout;
+mod peer;
 mod round_trip;
+mod spec;

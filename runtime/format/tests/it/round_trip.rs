@@ -2,7 +2,7 @@
 
 use viseme_format::gguf::{DType, Reader, Tensor, Value};
 use viseme_format::spec::ModelSpec;
-#[cfg(feature = "json")]
+
 use viseme_format::spec::json::JsonSpec;
 
 use crate::common;
@@ -15,7 +15,6 @@ fn a_spec_survives() {
     assert_eq!(ModelSpec::read(&file).unwrap(), common::spec());
 }
 
-#[cfg(feature = "json")]
 #[test]
 fn a_spec_survives_json() {
     let text = common::spec().to_json().unwrap();
