@@ -15,3 +15,5 @@ pub mod math;
 pub mod model;
 pub mod preprocess;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;

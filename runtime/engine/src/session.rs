@@ -1,1 +1,339 @@
-//! A streaming session: push frames, poll logits.
+//! A session: push mouth crops as they arrive, read logits.
+//!
+//! The front-end runs as crops are pushed, as far behind as its stack of neighbouring frames
+//! reaches (one frame for a stack of three); the encoder runs over the whole utterance when logits
+//! are asked for.
+//!
+//! ```no_run
+//! # fn demo(file: &[u8], crop: &[u8]) -> Result<(), Box<dyn core::error::Error>> {
+//! use viseme_engine::model::conformer::Model;
+//! use viseme_engine::session::{Options, Session};
+//!
+//! let model = Model::open(file)?;
+//! let mut arena = vec![0; model.arena_bytes(75)];
+//! let mut session = Session::new(&model, &mut arena, Options { max_frames: Some(75), ..Options::default() })?;
+//! for frame in 0..75 {
+//!     session.push_crop(crop, frame * 40_000)?;
+//! }
+//! session.finish();
+//! for row in session.logits().chunks(model.vocabulary()) {
+//!     println!("{row:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use core::fmt;
+
+use crate::kernels::{self, Kernels};
+use crate::model::conformer::Model;
+use crate::model::conformer::encoder::{ROWS, Shared, fill_positions};
+use crate::model::conformer::plan::{Buffers, Plan};
+
+/// How a session runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Longest utterance, in frames; `None` for the model's own `max_frames`. Less needs a smaller
+    /// arena.
+    pub max_frames: Option<usize>,
+    /// The matrix kernels. Which ones changes the speed, never the logits.
+    pub kernels: &'static dyn Kernels,
+}
+
+impl Default for Options {
+    /// The model's longest utterance, the fastest kernels of this machine.
+    fn default() -> Self {
+        Options {
+            max_frames: None,
+            kernels: kernels::detect(),
+        }
+    }
+}
+
+/// One utterance at a time through one model, in the caller's memory. Allocates nothing.
+#[derive(Debug)]
+pub struct Session<'s> {
+    model: &'s Model<'s>,
+    shared: Shared<'static>,
+    buffers: Buffers<'s>,
+    max_frames: usize,
+    /// Crops pushed.
+    pushed: usize,
+    /// Frames that have been through the front-end.
+    ready: usize,
+    /// Frames whose logits are in the buffer.
+    encoded: usize,
+    finished: bool,
+}
+
+impl<'s> Session<'s> {
+    /// A session for utterances of at most `options.max_frames` frames, in `arena`, whose content
+    /// does not matter. Fills the position tables, which takes about as long as encoding as many
+    /// frames.
+    ///
+    /// # Errors
+    /// An arena of less than [`Model::arena_bytes`], or `max_frames` of 0 or over the model's.
+    pub fn new(
+        model: &'s Model<'s>,
+        arena: &'s mut [u8],
+        options: Options,
+    ) -> Result<Self, SessionError> {
+        let most = model.max_frames();
+        let max_frames = options.max_frames.unwrap_or(most);
+        if !(1..=most).contains(&max_frames) {
+            return Err(SessionError::MaxFrames { most });
+        }
+        let too_small = SessionError::Arena {
+            given: arena.len(),
+            needed: model.arena_bytes(max_frames),
+        };
+        let plan = Plan::new(&model.dims, max_frames);
+        let buffers = plan.and_then(|plan| plan.carve(arena)).ok_or(too_small)?;
+        let mut session = Session {
+            model,
+            shared: model.shared(options.kernels, max_frames),
+            buffers,
+            max_frames,
+            pushed: 0,
+            ready: 0,
+            encoded: 0,
+            finished: false,
+        };
+        let layers = model.blocks().map(|block| &block.att);
+        let Buffers {
+            positions, encoder, ..
+        } = &mut session.buffers;
+        fill_positions(&session.shared, layers, positions, encoder);
+        Ok(session)
+    }
+
+    /// Takes the next mouth crop: [`Model::crop_side`] squared grey values, row by row, taken at
+    /// `timestamp_us`. Crops come at the model's frame rate.
+    ///
+    /// # Errors
+    /// See [`PushError`]; the session then stays as it was.
+    pub fn push_crop(&mut self, crop: &[u8], timestamp_us: u64) -> Result<(), PushError> {
+        let want = self.model.dims.crop_len();
+        if crop.len() != want {
+            let got = crop.len();
+            return Err(PushError::Size { got, want });
+        }
+        if self.finished {
+            return Err(PushError::Finished);
+        }
+        if self.pushed == self.max_frames {
+            return Err(PushError::Full {
+                max_frames: self.max_frames,
+            });
+        }
+        if self
+            .timestamps()
+            .last()
+            .is_some_and(|&last| timestamp_us < last)
+        {
+            return Err(PushError::Backwards { timestamp_us });
+        }
+        let slot = self.pushed % self.model.dims.stack;
+        self.buffers.crops[slot * want..][..want].copy_from_slice(crop);
+        self.buffers.times[self.pushed] = timestamp_us;
+        self.pushed += 1;
+        self.run_frontend(self.pushed.saturating_sub(self.model.dims.stack / 2));
+        Ok(())
+    }
+
+    /// Says that the utterance is complete: its last frames, which wait for neighbours that will not
+    /// come, are worked on with the last crop in their place.
+    pub fn finish(&mut self) {
+        self.finished = true;
+        self.run_frontend(self.pushed);
+    }
+
+    /// Logits of the frames that are ready, [`frames`](Self::frames) rows of
+    /// [`Model::vocabulary`] values, before any softmax.
+    ///
+    /// Runs the encoder if frames came since the last call. Before [`finish`](Self::finish) the
+    /// result is provisional: frames to come change it as far as attention looks ahead.
+    pub fn logits(&mut self) -> &[f32] {
+        if self.encoded != self.ready {
+            self.encode();
+        }
+        &self.buffers.logits[..self.ready * self.model.vocabulary()]
+    }
+
+    /// Frames that [`logits`](Self::logits) has rows for: all that were pushed once the utterance is
+    /// finished, fewer before by as many as the front-end waits for.
+    pub fn frames(&self) -> usize {
+        self.ready
+    }
+
+    /// Most frames the session holds.
+    pub fn max_frames(&self) -> usize {
+        self.max_frames
+    }
+
+    /// Timestamps of the pushed crops, in microseconds; the i-th row of logits belongs to the i-th.
+    pub fn timestamps(&self) -> &[u64] {
+        &self.buffers.times[..self.pushed]
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'s Model<'s> {
+        self.model
+    }
+
+    /// Forgets the utterance; the next push begins a new one.
+    pub fn reset(&mut self) {
+        (self.pushed, self.ready, self.encoded) = (0, 0, 0);
+        self.finished = false;
+    }
+
+    /// Brings frames up to `end` through the front-end.
+    fn run_frontend(&mut self, end: usize) {
+        let (model, dims) = (self.model, &self.model.dims);
+        let (len, around) = (dims.crop_len(), dims.stack / 2);
+        while self.ready < end {
+            let Buffers {
+                crops,
+                features,
+                frontend,
+                quant,
+                ..
+            } = &mut self.buffers;
+            let last = self.pushed - 1;
+            let neighbours = (self.ready..=self.ready + 2 * around)
+                .map(|t| t.saturating_sub(around).min(last))
+                .map(|t| &crops[t % dims.stack * len..][..len]);
+            let y = &mut features[self.ready * dims.d..][..dims.d];
+            model
+                .frontend
+                .run(dims, self.shared.kernels, neighbours, frontend, quant, y);
+            self.ready += 1;
+        }
+    }
+
+    fn encode(&mut self) {
+        let (shared, d) = (&self.shared, self.shared.d);
+        let Buffers {
+            features,
+            positions,
+            logits,
+            stream,
+            encoder,
+            quant,
+            ..
+        } = &mut self.buffers;
+        let x = &mut stream[..self.ready * d];
+        x.copy_from_slice(&features[..self.ready * d]);
+        let tables = positions.chunks_exact(d * shared.reach.span());
+        for (block, table) in self.model.blocks().zip(tables) {
+            block.run(shared, table, x, encoder, quant);
+        }
+        let vocabulary = self.model.vocabulary();
+        for (x, y) in x.chunks(ROWS * d).zip(logits.chunks_mut(ROWS * vocabulary)) {
+            let (rows, normed) = (x.len() / d, &mut encoder.normed[..x.len()]);
+            self.model.norm.run(shared.eps, x, normed);
+            let x = quant.load(shared.kernels, shared.int8, normed, d);
+            self.model
+                .ctc
+                .run(shared.kernels, x, &mut y[..rows * vocabulary]);
+        }
+        self.encoded = self.ready;
+    }
+}
+
+/// Why a session could not be opened. `Display` is one line for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The arena is too small.
+    Arena {
+        /// Its size in bytes.
+        given: usize,
+        /// The size it should have.
+        needed: usize,
+    },
+    /// `max_frames` is 0 or over the model's.
+    MaxFrames {
+        /// The model's.
+        most: usize,
+    },
+}
+
+/// Why a crop was not taken. `Display` is one line for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The crop is not of the model's size.
+    Size {
+        /// Values given.
+        got: usize,
+        /// Values wanted.
+        want: usize,
+    },
+    /// The utterance is as long as the session allows.
+    Full {
+        /// Frames the session holds.
+        max_frames: usize,
+    },
+    /// The utterance was finished.
+    Finished,
+    /// The timestamp is before the last one.
+    Backwards {
+        /// The timestamp.
+        timestamp_us: u64,
+    },
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SessionError::Arena { given, needed } => {
+                write!(
+                    f,
+                    "the arena has {given} bytes, the session needs {needed}; give it more"
+                )
+            }
+            SessionError::MaxFrames { most } => {
+                write!(
+                    f,
+                    "the model takes utterances of 1 to {most} frames; ask for no others"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PushError::Size { got, want } => {
+                write!(
+                    f,
+                    "the mouth crop has {got} pixels, the model wants {want}; crop to its size"
+                )
+            }
+            PushError::Full { max_frames } => {
+                write!(
+                    f,
+                    "the utterance is longer than {max_frames} frames; cut it into shorter clips"
+                )
+            }
+            PushError::Finished => {
+                write!(
+                    f,
+                    "the utterance was finished; reset the session before the next one"
+                )
+            }
+            PushError::Backwards { timestamp_us } => {
+                write!(
+                    f,
+                    "the frame at {timestamp_us} us is earlier than the one before it; sort the frames by time"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for SessionError {}
+
+impl core::error::Error for PushError {}

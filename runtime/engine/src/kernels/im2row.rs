@@ -24,7 +24,7 @@ impl Windows {
     }
 
     /// Values of one window; `None` if that overflows.
-    pub fn len(&self) -> Option<usize> {
+    pub fn values(&self) -> Option<usize> {
         self.kernel
             .checked_mul(self.kernel)?
             .checked_mul(self.channels)
@@ -40,7 +40,7 @@ impl Windows {
 /// Copies the windows of output rows `first..` of `map`, as many as `rows` has room for, one after
 /// the other into `rows`, each in the order (y, x, channel).
 pub fn im2row<T: Copy>(map: &[T], windows: &Windows, first: usize, rows: &mut [T]) {
-    let (Some(count), Some(len)) = (windows.count(), windows.len()) else {
+    let (Some(count), Some(len)) = (windows.count(), windows.values()) else {
         return;
     };
     let line = windows.size * windows.channels;
@@ -73,7 +73,7 @@ mod tests {
             stride: 2,
         };
         assert_eq!(
-            (windows.count(), windows.len(), windows.band()),
+            (windows.count(), windows.values(), windows.band()),
             (Some(3), Some(18), Some(3))
         );
         let map: Vec<u8> = (0..7 * 7 * 2).collect();

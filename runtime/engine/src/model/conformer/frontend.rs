@@ -1,0 +1,171 @@
+//! The convolutional front-end: a few neighbouring mouth crops to one vector.
+//!
+//! Three convolutions with stride, each with its batch norm folded in and followed by SiLU, then a
+//! linear layer over the flattened map: a small 2-D stand-in for the 3-D stem and ResNet of
+//! Auto-AVSR (Ma, Petridis and Pantic, "End-to-End Audio-Visual Speech Recognition with
+//! Conformers", 2021).
+
+use viseme_format::spec::MAX_STAGES;
+
+use super::dims::{Dims, Stage};
+use super::linear::{Activations, Linear, QuantBuffer, Weight};
+use super::load::{LoadError, Tensors};
+use crate::kernels::im2row::im2row;
+use crate::kernels::{Kernels, QuantRows, RowQuant};
+use crate::math;
+
+/// The front-end's layers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frontend<'a> {
+    convolutions: [Option<Linear<'a>>; MAX_STAGES],
+    projection: Linear<'a>,
+}
+
+/// The front-end's working memory.
+#[derive(Debug)]
+pub(crate) struct Scratch<'s> {
+    /// Input map of the stage at work, int8 models.
+    pub input_codes: &'s mut [u8],
+    /// Input map of the stage at work, f32 models.
+    pub input_values: &'s mut [f32],
+    /// Windows of a band, int8 models.
+    pub band_codes: &'s mut [u8],
+    /// Windows of a band, f32 models.
+    pub band_values: &'s mut [f32],
+    /// Output map of the stage at work.
+    pub map: &'s mut [f32],
+}
+
+impl<'a> Frontend<'a> {
+    pub fn load(tensors: &Tensors<'_, 'a>, dims: &Dims) -> Result<Self, LoadError> {
+        let mut convolutions = [None; MAX_STAGES];
+        for (i, (layer, stage)) in convolutions.iter_mut().zip(dims.stages()).enumerate() {
+            let Stage {
+                windows: w,
+                channels,
+                ..
+            } = stage;
+            let shape = [*channels, w.kernel, w.kernel, w.channels];
+            *layer = Some(tensors.linear(format_args!("frontend.conv.{i}"), &shape)?);
+        }
+        let projection = tensors.linear(format_args!("frontend.proj"), &[dims.d, dims.features])?;
+        Ok(Frontend {
+            convolutions,
+            projection,
+        })
+    }
+
+    /// Writes the vector ([d]) of the frame in the middle of `crops` (each [crop, crop], grey) to `y`.
+    ///
+    /// Outside of the crops the picture has the grey value `pad_value`. f32 weights act on grey
+    /// values minus `pad_value`, int8 weights on the grey values themselves with that zero point.
+    pub fn run<'c>(
+        &self,
+        dims: &Dims,
+        kernels: &dyn Kernels,
+        crops: impl Iterator<Item = &'c [u8]>,
+        s: &mut Scratch<'_>,
+        q: &mut QuantBuffer<'_>,
+        y: &mut [f32],
+    ) {
+        let Some(first) = dims.stages().first() else {
+            return;
+        };
+        let pad = dims.pad_value;
+        let mut quant = RowQuant {
+            scale: 1.0,
+            zero: i32::from(pad),
+        };
+        if dims.int8 {
+            let image = &mut s.input_codes[..first.input_len()];
+            stack(dims, first, crops, image, pad, |grey| grey);
+        } else {
+            let image = &mut s.input_values[..first.input_len()];
+            stack(dims, first, crops, image, 0.0, |grey| {
+                f32::from(grey) - f32::from(pad)
+            });
+        }
+        for (stage, layer) in dims.stages().iter().zip(self.convolutions.iter().flatten()) {
+            let map = &mut s.map[..stage.output_len()];
+            let band = stage.band_windows() * stage.inputs;
+            match layer.weight {
+                Weight::I8(_) => {
+                    q.scale[..stage.band_windows()].fill(quant.scale);
+                    q.zero[..stage.band_windows()].fill(quant.zero);
+                    let input = &s.input_codes[..stage.input_len()];
+                    convolve(stage, input, &mut s.band_codes[..band], map, |codes, y| {
+                        let rows = codes.len() / stage.inputs;
+                        let (scale, zero) = (&q.scale[..rows], &q.zero[..rows]);
+                        let x = Activations::quantised(QuantRows { codes, scale, zero });
+                        layer.run(kernels, x, y);
+                    });
+                }
+                Weight::F32(_) => {
+                    let input = &s.input_values[..stage.input_len()];
+                    convolve(stage, input, &mut s.band_values[..band], map, |rows, y| {
+                        layer.run(kernels, Activations::floats(rows), y);
+                    });
+                }
+            }
+            math::silu_slice(map);
+            // The map becomes the next layer's input; later stages do not pad.
+            if dims.int8 {
+                quant = kernels.quantize(map, &mut s.input_codes[..map.len()]);
+            } else {
+                s.input_values[..map.len()].copy_from_slice(map);
+            }
+        }
+        let (scale, zero) = ([quant.scale], [quant.zero]);
+        let x = if dims.int8 {
+            Activations::quantised(QuantRows {
+                codes: &s.input_codes[..dims.features],
+                scale: &scale,
+                zero: &zero,
+            })
+        } else {
+            Activations::floats(&s.input_values[..dims.features])
+        };
+        self.projection.run(kernels, x, y);
+    }
+}
+
+/// Interleaves the crops as channels of one image [size, size, stack] with a border of `pad`.
+fn stack<'c, T: Copy>(
+    dims: &Dims,
+    stage: &Stage,
+    crops: impl Iterator<Item = &'c [u8]>,
+    image: &mut [T],
+    pad: T,
+    convert: impl Fn(u8) -> T,
+) {
+    let line = stage.windows.size * dims.stack;
+    if stage.pad > 0 {
+        image.fill(pad);
+    }
+    for (channel, crop) in crops.take(dims.stack).enumerate() {
+        let lines = image.chunks_exact_mut(line).skip(stage.pad);
+        for (to, from) in lines.zip(crop.chunks_exact(dims.crop)) {
+            let pixels = to.chunks_exact_mut(dims.stack).skip(stage.pad);
+            for (to, &grey) in pixels.zip(from) {
+                to[channel] = convert(grey);
+            }
+        }
+    }
+}
+
+/// Hands the windows of `input` to `matmul`, band by band, with the part of `map` they fill.
+fn convolve<T: Copy>(
+    stage: &Stage,
+    input: &[T],
+    rows: &mut [T],
+    map: &mut [f32],
+    mut matmul: impl FnMut(&[T], &mut [f32]),
+) {
+    let band_len = stage.band_windows() * stage.channels;
+    for (i, y) in map.chunks_mut(band_len).enumerate() {
+        let windows = y.len() / stage.channels;
+        let rows = &mut rows[..windows * stage.inputs];
+        im2row(input, &stage.windows, i * stage.band, rows);
+        matmul(rows, y);
+    }
+}

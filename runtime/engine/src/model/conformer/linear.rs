@@ -1,0 +1,87 @@
+//! A linear layer and the activations that go into it.
+
+use crate::kernels::{Kernels, QuantRows, WeightsF32, WeightsI8};
+
+/// y = W x + b, with the weights as they lie in the model file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linear<'a> {
+    pub weight: Weight<'a>,
+    /// One value an output, or empty.
+    pub bias: &'a [f32],
+}
+
+/// Weights of either precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weight<'a> {
+    F32(WeightsF32<'a>),
+    I8(WeightsI8<'a>),
+}
+
+/// Rows of activations in the precision that the weights they meet ask for; the other is empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Activations<'x> {
+    pub values: &'x [f32],
+    pub codes: QuantRows<'x>,
+}
+
+/// Where activations are quantised to.
+#[derive(Debug)]
+pub(crate) struct QuantBuffer<'s> {
+    pub codes: &'s mut [u8],
+    pub scale: &'s mut [f32],
+    pub zero: &'s mut [i32],
+}
+
+impl Linear<'_> {
+    /// Writes [rows, outputs] to `y` for rows of activations.
+    pub fn run(&self, kernels: &dyn Kernels, x: Activations<'_>, y: &mut [f32]) {
+        match self.weight {
+            Weight::F32(w) => kernels.matmul_f32(x.values, w, self.bias, y),
+            Weight::I8(w) => kernels.matmul_i8(x.codes, w, self.bias, y),
+        }
+    }
+}
+
+impl<'x> Activations<'x> {
+    pub fn floats(values: &'x [f32]) -> Self {
+        let codes = QuantRows {
+            codes: &[],
+            scale: &[],
+            zero: &[],
+        };
+        Activations { values, codes }
+    }
+
+    pub fn quantised(codes: QuantRows<'x>) -> Self {
+        Activations { values: &[], codes }
+    }
+}
+
+impl QuantBuffer<'_> {
+    /// Rows of `width` values, quantised row by row if the model's weights are.
+    pub fn load<'x>(
+        &'x mut self,
+        kernels: &dyn Kernels,
+        int8: bool,
+        values: &'x [f32],
+        width: usize,
+    ) -> Activations<'x> {
+        if !int8 {
+            return Activations::floats(values);
+        }
+        let params = self.scale.iter_mut().zip(self.zero.iter_mut());
+        let rows = values
+            .chunks_exact(width)
+            .zip(self.codes.chunks_exact_mut(width));
+        for ((x, q), (scale, zero)) in rows.zip(params) {
+            let row = kernels.quantize(x, q);
+            (*scale, *zero) = (row.scale, row.zero);
+        }
+        let rows = values.len() / width;
+        Activations::quantised(QuantRows {
+            codes: &self.codes[..rows * width],
+            scale: &self.scale[..rows],
+            zero: &self.zero[..rows],
+        })
+    }
+}

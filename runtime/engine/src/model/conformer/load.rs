@@ -1,0 +1,242 @@
+//! Tensors out of an untrusted file: each one is checked for name, shape, type and values before
+//! anything computes with it.
+
+use core::fmt;
+
+use viseme_format::gguf::{self, DType, MAX_RANK, Reader, Tensor};
+use viseme_format::names::TensorName;
+use viseme_format::spec::SpecError;
+
+use super::linear::{Linear, Weight};
+use crate::kernels::{WeightsF32, WeightsI8};
+
+/// Why a model cannot be run. `Display` is one line for the user.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file is no sound GGUF.
+    File(gguf::Error),
+    /// The metadata is incomplete or out of range.
+    Spec(SpecError),
+    /// A tensor that the spec calls for is not there.
+    Missing(TensorName),
+    /// A tensor has another shape than the spec calls for.
+    Shape {
+        /// The tensor.
+        tensor: TensorName,
+        /// The shape it should have, outermost first.
+        want: Shape,
+    },
+    /// A tensor has another element type than the spec calls for.
+    Type {
+        /// The tensor.
+        tensor: TensorName,
+        /// The type it should have.
+        want: DType,
+    },
+    /// A tensor holds an infinity or NaN.
+    NotFinite(TensorName),
+    /// A scale is zero or negative.
+    Scale(TensorName),
+    /// An int8 weight is -128, outside the symmetric range.
+    Code(TensorName),
+    /// A stored sum is not the sum of the weights of its row.
+    Colsum(TensorName),
+    /// The caller's bytes do not lie at a multiple of 4 in memory, or this machine is big endian.
+    Misaligned,
+    /// The model is sound, but this engine has no code or room for it.
+    Unsupported(&'static str),
+    /// The model needs more working memory than it declares, or than the engine's limit.
+    Arena {
+        /// What its plan comes to, in bytes.
+        needed: u64,
+        /// What it may be, in bytes.
+        limit: u64,
+    },
+}
+
+/// A shape of up to four dimensions, outermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    dims: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Shape {
+    fn new(shape: &[usize]) -> Self {
+        let mut dims = [0; MAX_RANK];
+        let rank = shape.len().min(MAX_RANK);
+        dims[..rank].copy_from_slice(&shape[..rank]);
+        Shape { dims, rank }
+    }
+}
+
+impl From<gguf::Error> for LoadError {
+    fn from(error: gguf::Error) -> Self {
+        LoadError::File(error)
+    }
+}
+
+impl From<SpecError> for LoadError {
+    fn from(error: SpecError) -> Self {
+        LoadError::Spec(error)
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::File(error) => error.fmt(f),
+            LoadError::Spec(error) => error.fmt(f),
+            LoadError::Missing(name) => {
+                write!(f, "the model has no tensor {name}; export it again")
+            }
+            LoadError::Shape { tensor, want } => {
+                write!(
+                    f,
+                    "tensor {tensor} does not have the shape {want}; export the model again"
+                )
+            }
+            LoadError::Type { tensor, want } => {
+                write!(
+                    f,
+                    "tensor {tensor} is not of type {want:?}; export the model again"
+                )
+            }
+            LoadError::NotFinite(name) => {
+                write!(
+                    f,
+                    "tensor {name} holds NaN or infinity; export the model again"
+                )
+            }
+            LoadError::Scale(name) => {
+                write!(
+                    f,
+                    "tensor {name} holds a scale that is not positive; export the model again"
+                )
+            }
+            LoadError::Code(name) => {
+                write!(
+                    f,
+                    "tensor {name} holds -128, outside -127..=127; export the model again"
+                )
+            }
+            LoadError::Colsum(name) => {
+                write!(
+                    f,
+                    "tensor {name} does not hold the row sums of its weights; export the model again"
+                )
+            }
+            LoadError::Misaligned => write!(
+                f,
+                "the model lies at an odd address or this machine is big endian; load it 64-byte aligned"
+            ),
+            LoadError::Unsupported(what) => {
+                write!(
+                    f,
+                    "this engine cannot run {what}; use a newer one or a smaller model"
+                )
+            }
+            LoadError::Arena { needed, limit } => write!(
+                f,
+                "the model needs {needed} bytes of working memory, of at most {limit}; export it again"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, dim) in self.dims[..self.rank].iter().enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            write!(f, "{comma}{dim}")?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// The tensors of one file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tensors<'r, 'a> {
+    pub file: &'r Reader<'a>,
+    /// Whether matrices are int8.
+    pub int8: bool,
+}
+
+impl<'a> Tensors<'_, 'a> {
+    /// A finite F32 tensor of this shape.
+    pub fn floats(
+        &self,
+        name: fmt::Arguments<'_>,
+        shape: &[usize],
+    ) -> Result<&'a [f32], LoadError> {
+        let name = TensorName::new(name);
+        let tensor = self.find(name, DType::F32, shape)?;
+        if !tensor.finite() {
+            return Err(LoadError::NotFinite(name));
+        }
+        tensor.as_f32().ok_or(LoadError::Misaligned)
+    }
+
+    /// `{prefix}.weight` of this shape, outputs first, in the model's precision, and `{prefix}.bias`.
+    pub fn linear(
+        &self,
+        prefix: fmt::Arguments<'_>,
+        shape: &[usize],
+    ) -> Result<Linear<'a>, LoadError> {
+        let outputs = shape.first().copied().unwrap_or(0);
+        let inputs = shape.iter().skip(1).product();
+        let too_wide = LoadError::Unsupported("a layer with more than 32768 inputs");
+        let weight = if self.int8 {
+            let weight = TensorName::new(format_args!("{prefix}.weight"));
+            let tensor = self.find(weight, DType::I8, shape)?;
+            let rows = tensor.as_i8().ok_or(LoadError::Misaligned)?;
+            if rows.contains(&i8::MIN) {
+                return Err(LoadError::Code(weight));
+            }
+            let scale = self.floats(format_args!("{prefix}.scale"), &[outputs])?;
+            if scale.iter().any(|&s| s <= 0.0) {
+                return Err(LoadError::Scale(TensorName::new(format_args!(
+                    "{prefix}.scale"
+                ))));
+            }
+            let colsum = TensorName::new(format_args!("{prefix}.colsum"));
+            let tensor = self.find(colsum, DType::I32, &[outputs])?;
+            let sums = tensor.as_i32().ok_or(LoadError::Misaligned)?;
+            let w = WeightsI8::new(rows, scale, sums, inputs).ok_or(too_wide)?;
+            let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum::<i32>();
+            if rows.chunks(inputs).map(sum).ne(sums.iter().copied()) {
+                return Err(LoadError::Colsum(colsum));
+            }
+            Weight::I8(w)
+        } else {
+            let rows = self.floats(format_args!("{prefix}.weight"), shape)?;
+            Weight::F32(WeightsF32::new(rows, inputs).ok_or(too_wide)?)
+        };
+        let bias = self.floats(format_args!("{prefix}.bias"), &[outputs])?;
+        Ok(Linear { weight, bias })
+    }
+
+    fn find(
+        &self,
+        name: TensorName,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<Tensor<'a>, LoadError> {
+        let tensor = self.file.tensor(&name).ok_or(LoadError::Missing(name))?;
+        if !tensor.has_shape(shape) {
+            let want = Shape::new(shape);
+            return Err(LoadError::Shape { tensor: name, want });
+        }
+        if tensor.dtype != dtype {
+            return Err(LoadError::Type {
+                tensor: name,
+                want: dtype,
+            });
+        }
+        Ok(tensor)
+    }
+}
