@@ -1,0 +1,1 @@
+//! Following the head between two runs of the face detector.
