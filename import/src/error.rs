@@ -17,7 +17,9 @@ pub enum ImportError {
 impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(what) => write!(f, "damaged ONNX file: {what}; fetch it again"),
+            Self::Malformed(what) => {
+                write!(f, "this is not a sound ONNX file: {what}; fetch it again")
+            }
             Self::WrongModel(what) | Self::Unsupported(what) => f.write_str(what),
         }
     }

@@ -7,13 +7,15 @@
 
 mod wire;
 
+use std::collections::HashSet;
+
 use crate::ImportError;
 use wire::{Field, Fields};
 
 /// Bounds on what a file may hold. The defaults are far above any small network and far below trouble.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Longest file, in bytes.
+    /// Longest file, in bytes. What is read takes at most about thirty times that in memory.
     pub file_bytes: usize,
     /// Most nodes, initializers, inputs, outputs (each).
     pub items: usize,
@@ -26,9 +28,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            file_bytes: 256 << 20,
-            items: 1 << 14,
-            per_node: 256,
+            file_bytes: 64 << 20,
+            items: 1 << 13,
+            per_node: 64,
             rank: 8,
         }
     }
@@ -37,8 +39,8 @@ impl Default for Limits {
 /// An ONNX model.
 #[derive(Debug, Clone, Default)]
 pub struct Model<'a> {
-    /// `ir_version` of the file.
-    pub ir_version: i64,
+    /// Version of the standard operators' meaning.
+    pub opset: i64,
     /// The tool that wrote it, e.g. `pytorch`.
     pub producer: &'a str,
     /// The network.
@@ -144,22 +146,24 @@ impl<'a> Model<'a> {
             return Err(malformed("it is empty"));
         }
         let mut model = Self::default();
-        let mut graph = None;
+        let (mut graphs, mut last) = (0, &[][..]);
         for field in Fields::new(bytes) {
             match field? {
-                (1, Field::Varint(v)) => model.ir_version = v as i64,
                 (2, Field::Bytes(b)) => model.producer = text(b)?,
-                (7, Field::Bytes(b)) => {
-                    if graph.replace(b).is_some() {
-                        return Err(malformed("it holds two graphs"));
-                    }
-                }
+                (7, Field::Bytes(b)) => (graphs, last) = (graphs + 1, b),
+                (8, Field::Bytes(b)) => model.opset = opset(b)?.unwrap_or(model.opset),
                 _ => {}
             }
         }
-        let graph = graph
-            .ok_or_else(|| malformed("it holds no graph, so it is no ONNX model or ends early"))?;
-        model.graph = Graph::read(graph, limits)?;
+        match graphs {
+            1 => {}
+            0 => return Err(malformed("it holds no graph")),
+            _ => return Err(malformed(format!("it holds {graphs} graphs"))),
+        }
+        if model.opset < 1 {
+            return Err(malformed("it states no operator set, as if it ended early"));
+        }
+        model.graph = Graph::read(last, limits)?;
         Ok(model)
     }
 }
@@ -172,8 +176,9 @@ impl<'a> Graph<'a> {
 
     /// One line that names the network for people: producer's name for it, size, real inputs and outputs.
     pub fn describe(&self) -> String {
+        let constants: HashSet<&str> = self.initializers.iter().map(|t| t.name).collect();
         let real: Vec<&str> = (self.inputs.iter().copied())
-            .filter(|name| self.initializer(name).is_none())
+            .filter(|name| !constants.contains(name))
             .collect();
         format!(
             "\"{}\": {} nodes, inputs {}, outputs {}",
@@ -362,6 +367,19 @@ impl<'a> Tensor<'a> {
             })?;
         Ok(tensor)
     }
+}
+
+/// Version in an `OperatorSetIdProto`, if it is about the standard operators.
+fn opset(bytes: &[u8]) -> Result<Option<i64>, ImportError> {
+    let (mut standard, mut version) = (true, 0);
+    for field in Fields::new(bytes) {
+        match field? {
+            (1, Field::Bytes(b)) => standard = matches!(text(b)?, "" | "ai.onnx"),
+            (2, Field::Varint(v)) => version = v as i64,
+            _ => {}
+        }
+    }
+    Ok(standard.then_some(version))
 }
 
 /// Name of a `ValueInfoProto`.

@@ -46,6 +46,9 @@ const TAPS: [usize; 3] = [6, 8, 10];
 /// Sides of the network's input are multiples of this.
 const MULTIPLE: usize = 32;
 
+/// Longest side of the network's input: bounds the arena, and the number of cells.
+const MAX_INPUT: usize = 4096;
+
 /// Why a model file is no usable detector. `Display` is one line for the user.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -88,11 +91,11 @@ impl<'m> Detector<'m> {
         load::detector(&Reader::open(file).map_err(OpenError::File)?)
     }
 
-    /// Searches images shrunk so that the longer side is at most `pixels` (320 unless set; at least 32, at most
-    /// [`MAX_SIDE`]). The smallest face found is about 10 pixels wide after shrinking; time and memory grow with the
-    /// area.
+    /// Searches images shrunk so that the longer side is at most `pixels` (320 unless set, 32 to 4096).
+    ///
+    /// The smallest face found is about 10 pixels wide after shrinking; time and memory grow with the area.
     pub fn with_max_side(mut self, pixels: usize) -> Self {
-        self.max_side = pixels.clamp(MULTIPLE, MAX_SIDE);
+        self.max_side = pixels.clamp(MULTIPLE, MAX_INPUT);
         self
     }
 

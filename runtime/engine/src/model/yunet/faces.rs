@@ -30,12 +30,9 @@ pub(super) const HEAD: usize = 16;
 /// Strides of the three levels, in pixels.
 pub(super) const STRIDES: [usize; 3] = [8, 16, 32];
 
-/// Marks a cell that is no candidate.
-const NONE: f32 = -1.0;
-
 /// Finds the faces among the cells' raw outputs, best first; fills `out` and returns how many it holds.
 ///
-/// `heads` is [cells of stride 8, then 16, then 32, in rows][16]; its first channel is overwritten. `padded` is the
+/// `heads` is [cells of stride 8, then 16, then 32, in rows][16]; its content is lost. `padded` is the
 /// network's input size, `scale` source pixels per input pixel.
 pub(super) fn find(
     heads: &mut [f32],
@@ -46,31 +43,37 @@ pub(super) fn find(
     out: &mut [Face],
 ) -> usize {
     let (cells, _) = heads.as_chunks_mut::<HEAD>();
-    for cell in cells.iter_mut() {
+    // Candidates move to the front; class and objectness make room for score and cell number (exact in f32: there are
+    // fewer than 2^24 cells).
+    let mut candidates = 0;
+    for index in 0..cells.len() {
+        let mut cell = cells[index];
         let score = math::sqrt(math::sigmoid(cell[0]) * math::sigmoid(cell[1]));
-        // NaN is no candidate either.
-        cell[0] = if score >= threshold { score } else { NONE };
-    }
-    let mut found = 0;
-    while found < out.len() {
-        // The first of equal scores, as a stable sort would have it.
-        let mut best = NONE;
-        let mut at = 0;
-        for (i, cell) in cells.iter().enumerate() {
-            if cell[0] > best {
-                (best, at) = (cell[0], i);
-            }
+        let finite = cell.iter().all(|value| value.is_finite());
+        if finite && score >= threshold {
+            (cell[0], cell[1]) = (score, index as f32);
+            cells[candidates] = cell;
+            candidates += 1;
         }
-        if best <= NONE {
+    }
+    let candidates = &mut cells[..candidates];
+    // Equal scores in the order of the cells, as a stable sort would have them.
+    candidates.sort_unstable_by(|a, b| b[0].total_cmp(&a[0]).then(a[1].total_cmp(&b[1])));
+
+    let mut found = 0;
+    for cell in candidates {
+        if found == out.len() {
             break;
         }
-        let face = decode(&cells[at], at, padded);
-        cells[at][0] = NONE;
-        if !face.is_finite() || out[..found].iter().any(|kept| face.overlap(kept) > overlap) {
-            continue;
+        let face = decode(cell, padded);
+        if face.is_finite()
+            && out[..found]
+                .iter()
+                .all(|kept| face.overlap(kept) <= overlap)
+        {
+            out[found] = face;
+            found += 1;
         }
-        out[found] = face;
-        found += 1;
     }
     out[..found]
         .iter_mut()
@@ -78,8 +81,9 @@ pub(super) fn find(
     found
 }
 
-/// The face that cell number `index` describes, in pixels of the network's input; `cell[0]` holds its score.
-fn decode(cell: &[f32; HEAD], mut index: usize, padded: [usize; 2]) -> Face {
+/// The face that a candidate (score, cell number, box, points) describes, in pixels of the network's input.
+fn decode(cell: &[f32; HEAD], padded: [usize; 2]) -> Face {
+    let mut index = cell[1] as usize;
     let mut stride = STRIDES[0];
     for next in &STRIDES[1..] {
         let cells = (padded[0] / stride) * (padded[1] / stride);
@@ -138,5 +142,110 @@ impl Face {
             h: self.h * sy,
             points: self.points.map(|(x, y)| (x * sx, y * sy)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Heads for an input of 32 x 32: 16 cells, 4 cells, 1 cell, none of them a face.
+    fn heads() -> [[f32; HEAD]; 21] {
+        let mut cell = [0.0; HEAD];
+        (cell[0], cell[1]) = (-20.0, -20.0);
+        [cell; 21]
+    }
+
+    fn run(heads: &mut [[f32; HEAD]; 21], threshold: f32, out: &mut [Face]) -> usize {
+        find(
+            heads.as_flattened_mut(),
+            [32, 32],
+            [2.0, 4.0],
+            threshold,
+            0.3,
+            out,
+        )
+    }
+
+    #[test]
+    fn a_cell_becomes_a_face() {
+        let mut heads = heads();
+        // Stride 16, column 1, row 0: logit 0 is 1/2 for class and objectness.
+        heads[17] = [
+            0.0,
+            0.0,
+            0.5,
+            0.25,
+            0.0,
+            2f32.ln(),
+            0.0,
+            0.0,
+            1.0,
+            0.0,
+            0.0,
+            1.0,
+            -1.0,
+            0.5,
+            0.5,
+            -1.0,
+        ];
+        let mut out = [Face::default(); 2];
+        assert_eq!(run(&mut heads, 0.5, &mut out), 1);
+        let face = out[0];
+        // Centre (1.5, 0.25) cells = (24, 4) pixels, 16 wide, 32 high; then 2 and 4 source pixels per pixel.
+        let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-4, "{a} {b}");
+        close(face.score, 0.5);
+        close(face.x, 32.0);
+        close(face.y, -48.0);
+        close(face.w, 32.0);
+        close(face.h, 128.0);
+        let points = [
+            (32.0, 0.0),
+            (64.0, 0.0),
+            (32.0, 64.0),
+            (0.0, 32.0),
+            (48.0, -64.0),
+        ];
+        for ((x, y), (want_x, want_y)) in face.points.into_iter().zip(points) {
+            close(x, want_x);
+            close(y, want_y);
+        }
+    }
+
+    #[test]
+    fn doubles_go_and_the_best_come_first() {
+        let mut heads = heads();
+        let size = 3f32.ln(); // 24 pixels
+        for (cell, logit) in [(0, 1.0), (1, 3.0), (15, 2.0)] {
+            (heads[cell][0], heads[cell][1]) = (logit, logit);
+            (heads[cell][4], heads[cell][5]) = (size, size);
+        }
+        let mut out = [Face::default(); 3];
+        // Cells 0 and 1 are 8 pixels apart (overlap 16/32), cell 15 is 16 and 24 pixels from cell 1 (no overlap).
+        assert_eq!(run(&mut heads.clone(), 0.5, &mut out), 2);
+        assert!(out[0].score > out[1].score);
+        assert_eq!(out[0].x, 2.0 * (8.0 - 12.0));
+        assert_eq!(out[1].x, 2.0 * (24.0 - 12.0));
+        assert_eq!(run(&mut heads.clone(), 0.5, &mut out[..1]), 1);
+        assert_eq!(run(&mut heads.clone(), 0.9, &mut out), 1);
+        assert_eq!(run(&mut heads, 0.99, &mut out), 0);
+    }
+
+    #[test]
+    fn values_that_are_not_numbers_are_no_faces() {
+        let mut heads = heads();
+        for (i, bad) in [f32::NAN, f32::INFINITY, 1e30, f32::NEG_INFINITY]
+            .into_iter()
+            .enumerate()
+        {
+            heads[i] = [9.0; HEAD];
+            heads[i][4] = bad;
+        }
+        heads[4][0] = f32::NAN;
+        let mut out = [Face::default(); 8];
+        assert_eq!(run(&mut heads.clone(), 0.0, &mut out[..0]), 0);
+        let found = run(&mut heads, 0.5, &mut out);
+        assert!(out[..found].iter().all(Face::is_finite));
+        assert_eq!(found, 0);
     }
 }

@@ -147,3 +147,86 @@ fn cover(i: usize, from: usize, to: usize) -> impl Iterator<Item = (usize, usize
         (cell, last.min(end) - first.max(start))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::{vec, vec::Vec};
+
+    fn line(image: &Image<'_>, max_side: usize, y: usize) -> Vec<f32> {
+        let fit = Fit::new(image.width, image.height, max_side, 32);
+        let mut columns = vec![7.0; image.width * image.channels];
+        let mut line = vec![7.0; (fit.padded[0] + 1) * image.channels];
+        read_line(image, &fit, y, &mut columns, &mut line);
+        line
+    }
+
+    #[test]
+    fn sizes_shrink_to_the_limit_and_pad_to_multiples() {
+        let sizes = |w, h, max| {
+            let fit = Fit::new(w, h, max, 32);
+            (fit.scaled, fit.padded)
+        };
+        assert_eq!(sizes(216, 232, 320), ([216, 232], [224, 256]));
+        assert_eq!(sizes(320, 320, 320), ([320, 320], [320, 320]));
+        assert_eq!(sizes(1920, 1080, 320), ([320, 180], [320, 192]));
+        assert_eq!(sizes(1080, 1920, 320), ([180, 320], [192, 320]));
+        assert_eq!(sizes(16384, 1, 320), ([320, 1], [320, 32]));
+        assert_eq!(sizes(1, 1, 320), ([1, 1], [32, 32]));
+    }
+
+    #[test]
+    fn small_images_are_copied_with_zeros_around() {
+        let pixels = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 255];
+        let first = line(&Image::bgr(&pixels, 2, 2), 320, 1);
+        assert_eq!(first.len(), 33 * 3);
+        assert_eq!(
+            first[..9],
+            [0.0, 0.0, 0.0, 7.0, 8.0, 9.0, 10.0, 11.0, 255.0]
+        );
+        assert!(first[9..].iter().all(|&v| v == 0.0));
+        assert!(
+            line(&Image::bgr(&pixels, 2, 2), 320, 2)
+                .iter()
+                .all(|&v| v == 0.0)
+        );
+    }
+
+    #[test]
+    fn shrinking_averages_the_area_covered() {
+        // 96 x 3 to 64 x 2: each pixel covers 1.5 x 1.5, so in thirds of a side: 2 and 1, or 1 and 2.
+        let pixels: Vec<u8> = (0..96 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let image = Image::grey(&pixels, 96, 3);
+        for y in 0..2 {
+            let line = line(&image, 64, y);
+            for x in 0..64 {
+                let part = |i: usize| {
+                    if i % 2 == 0 {
+                        [(0, 2), (1, 1)]
+                    } else {
+                        [(1, 1), (2, 2)]
+                    }
+                };
+                let mut sum = 0;
+                for (row, down) in part(y) {
+                    for (column, across) in part(x) {
+                        sum += down * across * u32::from(pixels[row * 96 + x / 2 * 3 + column]);
+                    }
+                }
+                let want = f64::from(sum) / 9.0;
+                assert!((f64::from(line[1 + x]) - want).abs() < 1e-4, "{x}, {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn incomplete_images_are_refused() {
+        assert!(Image::grey(&[0; 6], 3, 2).is_whole());
+        assert!(Image::bgr(&[0; 18], 3, 2).is_whole());
+        assert!(!Image::grey(&[0; 5], 3, 2).is_whole());
+        assert!(!Image::bgr(&[0; 6], 3, 2).is_whole());
+        assert!(!Image::grey(&[], 0, 0).is_whole());
+        assert!(!Image::grey(&[], usize::MAX, 2).is_whole());
+    }
+}
