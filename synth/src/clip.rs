@@ -145,7 +145,7 @@ impl Plan {
                 // Frames show the middle of their exposure.
                 let t = (index as f32 + 0.5) / self.fps;
                 let mouth = self.articulation.mouth_at(t);
-                painter.paint(&mouth, look, &skin, &mut face);
+                painter.paint(&mouth, look, &scene.light, &skin, &mut face);
                 let sink = 5.0 * mouth.jaw;
                 camera.shoot(&face, index, f64::from(t), sink)
             })

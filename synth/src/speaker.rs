@@ -34,6 +34,10 @@ pub(crate) struct Look {
     pub lower_tone: f32,
     /// Brightness of the lower lip's highlight.
     pub gloss: f32,
+    /// Darkness of the shadow under the lower lip, 0..1.
+    pub lip_shadow: f32,
+    /// How much the lower lip's lower edge blends into the chin, 0..1.
+    pub soft_rim: f32,
     /// Depth of the cupid's bow.
     pub bow: f32,
     /// How far the upper lip's middle hangs below its sides.
@@ -62,11 +66,13 @@ pub(crate) struct Look {
     pub nose_height: f32,
     /// Half the distance between the nose wings.
     pub nose_half_width: f32,
-    /// Darkness of the nostrils.
+    /// Height of the nose's tip over the cheeks.
+    pub nose_length: f32,
+    /// Darkness of the nostrils, 0..1.
     pub nostrils: f32,
-    /// Strength of the folds from nose to mouth corners.
+    /// Depth of the folds from nose to mouth corners.
     pub folds: f32,
-    /// Strength of the philtrum.
+    /// Depth of the philtrum.
     pub philtrum: f32,
     /// Distance from the lip line to the chin's lower edge.
     pub chin: f32,
@@ -74,8 +80,10 @@ pub(crate) struct Look {
     pub jaw_half_width: f32,
     /// Squareness of the jaw, 0 (pointed) to 1 (square).
     pub jaw_square: f32,
-    /// Strength of the furrow under the lower lip.
+    /// Depth of the furrow under the lower lip.
     pub chin_furrow: f32,
+    /// Height of the chin's ball.
+    pub chin_ball: f32,
     /// Moustache and beard, 0 (none) to 1 (full): (upper lip, chin and cheeks).
     pub beard: (f32, f32),
     /// Grey of the hair.
@@ -84,8 +92,11 @@ pub(crate) struct Look {
     pub texture: f32,
     /// Number of spots on the skin.
     pub spots: usize,
-    /// Light from the left (−) or right (+) and from above (+), grey levels over the face.
+    /// Direction of the light: to the right (+), and down (+; lamps above are negative),
+    /// relative to 1 towards the camera.
     pub light: (f32, f32),
+    /// Share of the light that comes from everywhere.
+    pub ambient: f32,
     /// Seed of the skin's texture.
     pub skin_seed: u64,
     /// Height of the mouth in the crop, from its middle (trackers differ).
@@ -191,15 +202,15 @@ impl Look {
     fn draw(rng: &mut Rng, low_voice: bool) -> Self {
         // Most cameras expose faces alike; a few speakers are much darker or lighter.
         let skin = if rng.chance(0.7) {
-            158.0 + 12.0 * rng.normal()
+            168.0 + 11.0 * rng.normal()
         } else {
-            rng.range(85.0, 200.0)
+            rng.range(90.0, 205.0)
         };
         let scale = skin / 158.0;
-        let lips = (15.0 + 9.0 * rng.normal()).clamp(-4.0, 42.0) * scale;
+        let lips = (20.0 + 8.0 * rng.normal()).clamp(0.0, 45.0) * scale;
         let fullness = 1.0 + 0.28 * rng.normal();
-        let upper_lip = (5.0 * fullness * (1.0 + 0.15 * rng.normal())).clamp(1.8, 9.0);
-        let lower_lip = (6.6 * fullness * (1.0 + 0.15 * rng.normal())).clamp(3.0, 11.0);
+        let upper_lip = (6.0 * fullness * (1.0 + 0.15 * rng.normal())).clamp(2.2, 11.0);
+        let lower_lip = (8.0 * fullness * (1.0 + 0.15 * rng.normal())).clamp(3.6, 13.0);
         let shaven = !low_voice || rng.chance(0.5);
         let beard = if shaven {
             (0.0, 0.0)
@@ -211,14 +222,16 @@ impl Look {
             (moustache, rng.range(0.0, 1.0))
         };
         Self {
-            skin: skin.clamp(75.0, 205.0),
+            skin: skin.clamp(80.0, 210.0),
             contrast: rng.range(0.65, 1.45),
             half_width: (23.0 + 2.2 * rng.normal()).clamp(17.0, 29.0),
             upper_lip,
             lower_lip,
             upper_tone: lips + rng.range(0.0, 12.0) * scale,
             lower_tone: lips + rng.range(-8.0, 8.0) * scale,
-            gloss: rng.range(3.0, 20.0) * scale,
+            gloss: rng.range(0.0, 16.0) * scale,
+            lip_shadow: rng.range(0.02, 0.2),
+            soft_rim: rng.range(0.0, 0.85),
             bow: rng.range(0.0, 1.9),
             tubercle: rng.range(-0.2, 1.5),
             corner_drop: 0.6 + 1.3 * rng.normal(),
@@ -226,25 +239,28 @@ impl Look {
             skew: (0.22 * rng.normal()).clamp(-0.6, 0.6),
             cavity: rng.range(34.0, 74.0) * (0.5 + 0.5 * scale),
             teeth: (rng.range(118.0, 196.0) * (0.4 + 0.6 * scale)).min(215.0),
-            teeth_length: rng.range(-0.8, 2.6),
+            teeth_length: rng.range(-0.6, 4.4),
             tooth_width: rng.range(3.4, 5.4),
             tooth_gaps: rng.range(0.05, 0.6),
             overbite: rng.range(0.2, 2.4),
             tongue: rng.range(70.0, 128.0) * (0.4 + 0.6 * scale),
-            nose_height: (21.5 + 2.0 * rng.normal()).clamp(16.0, 28.0),
-            nose_half_width: (11.0 + 1.4 * rng.normal()).clamp(7.5, 15.0),
-            nostrils: rng.range(28.0, 78.0) * scale,
-            folds: rng.range(0.0, 15.0) * scale,
-            philtrum: rng.range(0.0, 9.0) * scale,
-            chin: (39.0 + 3.0 * rng.normal()).clamp(31.0, 48.0),
-            jaw_half_width: (46.0 + 3.5 * rng.normal()).clamp(37.0, 56.0),
+            nose_height: (24.5 + 2.4 * rng.normal()).clamp(18.0, 31.0),
+            nose_half_width: (14.0 + 1.5 * rng.normal()).clamp(10.0, 18.5),
+            nose_length: rng.range(7.0, 12.0),
+            nostrils: rng.range(0.2, 0.62),
+            folds: rng.range(0.0, 2.0),
+            philtrum: rng.range(0.0, 1.6),
+            chin: (42.0 + 3.0 * rng.normal()).clamp(33.0, 51.0),
+            jaw_half_width: (54.0 + 3.6 * rng.normal()).clamp(43.0, 64.0),
             jaw_square: rng.unit(),
-            chin_furrow: rng.range(2.0, 16.0) * scale,
+            chin_furrow: rng.range(0.6, 3.2),
+            chin_ball: rng.range(0.5, 3.5),
             beard,
             hair: rng.range(25.0, 105.0),
             texture: rng.range(0.5, 2.0),
             spots: if rng.chance(0.5) { 1 + rng.below(9) } else { 0 },
-            light: (13.0 * rng.normal() * scale, rng.range(-6.0, 14.0) * scale),
+            light: (0.28 * rng.normal(), -0.3 + 0.22 * rng.normal()),
+            ambient: rng.range(0.35, 0.65),
             skin_seed: rng.next_u64(),
             mouth_offset: 3.0 + 2.6 * rng.normal(),
         }

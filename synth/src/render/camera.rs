@@ -22,6 +22,8 @@ pub(crate) struct Camera {
     scale: f32,
     angle: f32,
     blur: f32,
+    /// Standard deviation of the tracker's error from frame to frame, pixels.
+    jitter: f32,
     noise: f32,
     exposure: f32,
     /// How much a block must change before it is coded anew.
@@ -49,8 +51,9 @@ impl Camera {
             base: (1.2 * rng.normal(), look.mouth_offset + 1.2 * rng.normal()),
             scale: (1.0 + 0.045 * rng.normal()).clamp(0.85, 1.16),
             angle: 0.006 * rng.normal(),
-            blur: rng.range(0.03, 0.26),
-            noise: rng.range(0.3, 2.4),
+            blur: rng.range(0.16, 0.3),
+            jitter: rng.range(0.05, 0.7),
+            noise: rng.range(0.2, 1.8),
             exposure: 1.0 + 0.05 * rng.normal(),
             skip: if rng.chance(0.75) {
                 rng.range(0.4, 2.2)
@@ -85,9 +88,10 @@ impl Camera {
         let turns = f64::from(self.angle + self.roll.at(t));
         let (sine, cosine) = (sin_turns(turns) as f32, cos_turns(turns) as f32);
         let centre = CROP as f32 / 2.0;
-        // Trackers cut at whole pixels; half of what remains is their error.
-        let x0 = centre + self.base.0 + self.shift_u.at(t);
-        let y0 = centre + self.base.1 + self.shift_v.at(t) - (0.35 * sink + 0.5).floor();
+        // Trackers follow part of the lips' movement, cut at whole pixels, and tremble.
+        let x0 = centre + self.base.0 + self.shift_u.at(t) + self.jitter * self.rng.normal();
+        let y0 = centre + self.base.1 + self.shift_v.at(t) + self.jitter * self.rng.normal()
+            - (0.35 * sink + 0.5).floor();
         let shear = self.turn.at(t);
         let gain = (1.0 + self.gain.at(t)) * self.exposure;
         for y in 0..CROP {
@@ -165,16 +169,18 @@ impl Camera {
     }
 
     fn code_block(&mut self, left: usize, right: usize, top: usize, bottom: usize) {
-        let mut change = 0.0_f32;
+        let (mut change, mut worst) = (0.0_f32, 0.0_f32);
         for y in top..bottom {
             let span = y * CROP + left..y * CROP + right;
             for (new, old) in self.now[span.clone()].iter().zip(&self.held[span]) {
-                change += (new - old).abs();
+                let difference = (new - old).abs();
+                change += difference;
+                worst = worst.max(difference);
             }
         }
         let pixels = ((right - left) * (bottom - top)) as f32;
         // Noise alone changes a block by about 1.1 times its deviation.
-        if change < (self.skip + 1.1 * self.noise) * pixels {
+        if change < (self.skip + 1.1 * self.noise) * pixels && worst < 9.0 + 4.0 * self.noise {
             return;
         }
         for y in top..bottom {

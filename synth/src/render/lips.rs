@@ -1,17 +1,18 @@
 //! Lips, teeth and tongue over the stretched skin, one frame at a time.
 
 use super::Plane;
+use super::light::Light;
 use crate::articulation::Mouth;
 use crate::math::{bump, lerp, smooth};
 use crate::rng::Rng;
 use crate::speaker::Look;
 
 /// Pixels the jaw moves at `Mouth::jaw` 1.
-const JAW: f32 = 12.0;
+const JAW: f32 = 12.5;
 /// Pixels the upper lip rises at `Mouth::raise` 1.
-const RAISE: f32 = 5.2;
+const RAISE: f32 = 6.4;
 /// Pixels the lower lip falls at `Mouth::drop` 1.
-const DROP: f32 = 6.2;
+const DROP: f32 = 7.6;
 
 /// Heights of the lips' four edges in one column.
 #[derive(Clone, Copy, Default)]
@@ -38,6 +39,7 @@ struct Shape {
     /// 0: almond-shaped opening, 1: flat with steep ends.
     flat: f32,
     round: f32,
+    stretch: f32,
     jaw: f32,
     tuck: f32,
     press: f32,
@@ -61,11 +63,12 @@ impl Shape {
             open_up,
             open_down: open_down - 1.2 * mouth.tuck,
             upper: look.upper_lip
-                * (1.0 + 0.28 * round - 0.14 * stretch - 0.5 * mouth.press - 0.1 * mouth.raise),
+                * (1.0 + 0.28 * round - 0.14 * stretch - 0.28 * mouth.press - 0.08 * mouth.raise),
             lower: look.lower_lip
-                * (1.0 + 0.26 * round - 0.12 * stretch - 0.45 * mouth.press - 0.5 * mouth.tuck),
+                * (1.0 + 0.26 * round - 0.12 * stretch - 0.25 * mouth.press - 0.5 * mouth.tuck),
             flat: (0.55 + 0.4 * stretch - 0.5 * round).clamp(0.0, 1.0),
             round,
+            stretch,
             jaw,
             tuck: mouth.tuck,
             press: mouth.press,
@@ -91,17 +94,22 @@ impl Shape {
         // Rounded lips open only in the middle.
         let r = p * (1.0 + 0.35 * self.round);
         let gap = (1.0 - r * r).max(0.0);
-        let gap = gap * (1.0 + self.flat * r * r) * side;
+        let gap = (gap * (1.0 + self.flat * r * r) + 0.25 * (gap.sqrt() - gap)) * side;
         let thick = q * (1.0 + 0.35 * p2);
         let bow = 1.0 - look.bow / look.upper_lip.max(3.0) * bump(p2 * 22.0)
             + 0.12 * look.bow * bump((p.abs() - 0.24) * (p.abs() - 0.24) * 30.0);
         let upper_inner = line - self.open_up * gap;
         let lower_inner = line + self.open_down * gap;
+        // The outer edges span the whole width even where the opening does not.
+        let upper_thick = self.upper * thick * bow.max(0.2);
+        let lower_thick = self.lower * (0.35 * q + 0.65 * q.sqrt()) * smooth(q * 3.5);
+        let upper_outer = line - 0.92 * self.open_up * q * side - upper_thick;
+        let lower_outer = line + 0.92 * self.open_down * (0.6 * q + 0.4 * q.sqrt()) + lower_thick;
         Edges {
-            upper_outer: upper_inner - self.upper * thick * bow.max(0.2),
+            upper_outer: upper_outer.min(upper_inner - 0.55 * upper_thick),
             upper_inner,
             lower_inner,
-            lower_outer: lower_inner + self.lower * q * (1.0 + 0.15 * p2),
+            lower_outer: lower_outer.max(lower_inner + 0.55 * lower_thick),
             p,
             inside: true,
         }
@@ -134,13 +142,20 @@ impl Painter {
     }
 
     /// Paints the face with this `mouth` into `out`.
-    pub fn paint(&mut self, mouth: &Mouth, look: &Look, skin: &Plane, out: &mut Plane) {
+    pub fn paint(
+        &mut self,
+        mouth: &Mouth,
+        look: &Look,
+        light: &Light,
+        skin: &Plane,
+        out: &mut Plane,
+    ) {
         let shape = Shape::new(mouth, look);
         for (column, edges) in self.columns.iter_mut().enumerate() {
             *edges = shape.edges(column as f32 - Plane::ORIGIN, look);
         }
         self.stretch(&shape, look, skin, out);
-        self.lips(&shape, mouth, look, out);
+        self.lips(&shape, mouth, look, light, out);
     }
 
     /// Copies the skin, moved along with lips and jaw.
@@ -192,10 +207,11 @@ impl Painter {
         }
     }
 
-    fn lips(&self, shape: &Shape, mouth: &Mouth, look: &Look, out: &mut Plane) {
+    fn lips(&self, shape: &Shape, mouth: &Mouth, look: &Look, light: &Light, out: &mut Plane) {
         let reach = shape.half_width as usize + 5;
         let middle = Plane::ORIGIN as usize;
-        let scale = look.skin / 158.0;
+        // Pursed lips bulge, stretched ones are flat.
+        let bulge = 0.85 + 0.35 * shape.round - 0.25 * shape.stretch;
         let mouth_inside = Inside::new(shape, mouth, look);
         for column in middle - reach..=middle + reach {
             let edges = self.columns[column];
@@ -208,7 +224,6 @@ impl Painter {
             let bottom = ((edges.lower_outer + Plane::ORIGIN + 8.0) as usize).min(Plane::SIDE - 1);
             let at = ((p + 1.0) * 48.0) as usize;
             let wrinkle = self.wrinkles[at.min(96)];
-            let sidelight = (look.light.0 * 0.6) * u / 48.0;
             let upper_height = (edges.upper_inner - edges.upper_outer).max(0.3);
             let lower_height = (edges.lower_outer - edges.lower_inner).max(0.3);
             // Even touching lips leave a dark line, thinner when pressed.
@@ -216,6 +231,7 @@ impl Painter {
             let gap_top = edges.upper_inner - 0.5 * seam;
             let gap_bottom = edges.lower_inner + 0.5 * seam;
             let tooth = self.teeth[column];
+            let slope_u = -0.35 * p * (0.6 + p * p);
             let corner = bump((1.0 - p.abs()) * (1.0 - p.abs()) * 40.0);
             for row in top..=bottom {
                 let v = row as f32 - Plane::ORIGIN;
@@ -223,31 +239,34 @@ impl Painter {
                 let skin = *pixel;
                 let mut value = skin;
                 // Shadow under the lower lip.
-                let below = (v - edges.lower_outer - 1.8) / 4.6;
-                value -= (0.7 + 0.5 * shape.round)
-                    * look.chin_furrow
-                    * bump(below * below)
-                    * (1.0 - p * p);
-                // Upper lip: darker towards the mouth, as it faces down.
+                let below = (v - edges.lower_outer - 1.5) / 5.0;
+                value *= 1.0
+                    - look.lip_shadow
+                        * (0.8 + 0.4 * shape.round)
+                        * bump(below * below)
+                        * (1.0 - p * p);
+                // Lips are half-cylinders: the upper faces down, the lower first up, then
+                // down.
                 let upper = cover(v - edges.upper_outer) * cover(edges.upper_inner - v);
                 if upper > 0.0 {
                     let s = ((v - edges.upper_outer) / upper_height).clamp(0.0, 1.0);
-                    let tone = skin - look.upper_tone - look.contrast * scale * (3.0 + 11.0 * s)
-                        + look.contrast * wrinkle * 2.2 * scale
-                        + sidelight
-                        + 0.35 * look.gloss * shape.round * bump((s - 0.5) * (s - 0.5) * 12.0);
-                    value = lerp(value, tone, upper * (1.0 - 0.5 * corner));
+                    let slope = bulge * (0.35 - 1.3 * s);
+                    let tone = (look.skin - look.upper_tone + 2.2 * look.contrast * wrinkle)
+                        * light.shade(slope_u, slope)
+                        + 0.3 * look.gloss * shape.round * bump((s - 0.4) * (s - 0.4) * 12.0);
+                    value = lerp(value, tone, upper * (1.0 - 0.45 * corner));
                 }
                 let lower = cover(v - edges.lower_inner) * cover(edges.lower_outer - v);
                 if lower > 0.0 {
                     let s = ((v - edges.lower_inner) / lower_height).clamp(0.0, 1.0);
-                    let shine = bump((s - 0.36) * (s - 0.36) * 9.0) * bump(p * p * 1.6);
-                    let tone = skin - look.lower_tone
-                        + look.gloss * (1.0 + 0.5 * shape.round) * shine
-                        - look.contrast * scale * (2.0 + 9.0 * (1.0 - s) * (1.0 - s))
-                        + look.contrast * wrinkle * 2.6 * scale
-                        + sidelight;
-                    value = lerp(value, tone, lower * (1.0 - 0.5 * corner));
+                    let slope = bulge * (0.75 - 1.5 * s);
+                    let shine = bump((s - 0.3) * (s - 0.3) * 10.0) * bump(p * p * 1.6);
+                    let tone = (look.skin - look.lower_tone + 2.6 * look.contrast * wrinkle)
+                        * light.shade(slope_u, slope)
+                        + look.gloss * (1.0 + 0.5 * shape.round) * shine;
+                    // Its lower edge is a soft transition to the chin.
+                    let rim = 1.0 - look.soft_rim * smooth((s - 0.5) * 2.0);
+                    value = lerp(value, tone, lower * rim * (1.0 - 0.45 * corner));
                 }
                 let gap = cover(v - gap_top) * cover(gap_bottom - v);
                 if gap > 0.0 {

@@ -5,6 +5,7 @@
 //! middle of the resting lip line at (0, 0).
 
 pub(crate) mod camera;
+pub(crate) mod light;
 pub(crate) mod lips;
 pub(crate) mod skin;
 

@@ -1,6 +1,7 @@
 //! The part of the face that only stretches: cheeks, nose, chin, beard, light.
 
 use super::Plane;
+use super::light::Light;
 use crate::math::{bump, lerp, smooth};
 use crate::rng::{Rng, mix64};
 use crate::speaker::Look;
@@ -9,8 +10,8 @@ use crate::speaker::Look;
 pub(crate) struct Scene {
     /// Head turned to the right (+) or left (−), radians.
     pub turn: f32,
-    /// Change of the light against the speaker's usual one, grey levels.
-    pub light: (f32, f32),
+    /// Where the light comes from.
+    pub light: Light,
     /// Grey behind the jaw, left and right.
     pub behind: (f32, f32),
 }
@@ -26,8 +27,8 @@ impl Scene {
         };
         let behind = (side(), side());
         Self {
-            turn: 0.07 * rng.normal(),
-            light: (4.0 * rng.normal(), 3.0 * rng.normal()),
+            turn: 0.08 * rng.normal(),
+            light: Light::draw(rng, look),
             behind,
         }
     }
@@ -35,61 +36,63 @@ impl Scene {
 
 /// Paints the whole face without its mouth.
 pub(crate) fn bake(look: &Look, scene: &Scene) -> Plane {
-    let mut plane = Plane::new();
+    let mut height = Plane::new();
+    fill(&mut height, |u, v| relief(u, v, look, scene));
     let noise = Noise::new(look.skin_seed);
     let hair = Noise::new(mix64(look.skin_seed ^ 0xbea4d));
     let spots = spots(look);
+    let mut plane = Plane::new();
+    let last = Plane::SIDE - 1;
     for row in 0..Plane::SIDE {
         let v = row as f32 - Plane::ORIGIN;
+        let (above, below) = (row.max(1) - 1, (row + 1).min(last));
         for column in 0..Plane::SIDE {
             let u = column as f32 - Plane::ORIGIN;
-            plane.pixels[row * Plane::SIDE + column] =
-                paint(u, v, look, scene, &noise, &hair, &spots);
+            let (left, right) = (column.max(1) - 1, (column + 1).min(last));
+            let at = |r: usize, c: usize| height.pixels[r * Plane::SIDE + c];
+            let slope_u = 0.5 * (at(row, right) - at(row, left));
+            let slope_v = 0.5 * (at(below, column) - at(above, column));
+            let shade = scene.light.shade(slope_u, slope_v);
+            let mut grey = look.skin * shade * pigment(u, v, look, scene);
+            let (coarse, middle, fine) = noise.fractal(u, v);
+            grey += look.texture * look.skin / 158.0 * (2.0 * coarse + 1.2 * middle + fine);
+            for spot in &spots {
+                let (du, dv) = ((u - spot.u) / spot.radius, (v - spot.v) / spot.radius);
+                grey -= spot.depth * bump(du * du + dv * dv);
+            }
+            grey = beard(grey, u, v, look, &hair);
+            plane.pixels[row * Plane::SIDE + column] = surround(grey, u, v, look, scene);
         }
     }
     plane
 }
 
-fn paint(
-    u: f32,
-    v: f32,
-    look: &Look,
-    scene: &Scene,
-    noise: &Noise,
-    hair: &Noise,
-    spots: &[Spot],
-) -> f32 {
-    let c = look.contrast;
-    // A turned head shows the near cheek wider, the nose displaced.
+fn fill(plane: &mut Plane, value: impl Fn(f32, f32) -> f32) {
+    for row in 0..Plane::SIDE {
+        for column in 0..Plane::SIDE {
+            let (u, v) = (column as f32 - Plane::ORIGIN, row as f32 - Plane::ORIGIN);
+            plane.pixels[row * Plane::SIDE + column] = value(u, v);
+        }
+    }
+}
+
+/// Neck below the jaw's edge, hair or background beside it.
+fn surround(grey: f32, u: f32, v: f32, look: &Look, scene: &Scene) -> f32 {
     let uf = u - scene.turn * 34.0;
     let outline = outline(uf, v, look);
-    let x = uf / look.jaw_half_width;
-    let scale = look.skin / 158.0;
-    let light = (look.light.0 + scene.light.0 + scene.turn * 60.0 * scale) * x
-        + (look.light.1 + scene.light.1) * (-v / 48.0);
-    // Cheeks fall away from the light like a cylinder.
-    let round = -13.0 * c * scale * x * x * x * x - 5.0 * c * scale * x * x;
-    let chin_fall = -12.0 * c * scale * smooth((v - look.chin + 14.0) / 16.0);
-    let mut grey = look.skin + light + round + chin_fall;
-    grey += c * scale * relief(u, v, look, scene);
-    let fine = noise.fractal(u, v);
-    grey += look.texture * scale * (1.6 * fine.0 + 1.1 * fine.1 + 1.2 * fine.2);
-    for spot in spots {
-        let (du, dv) = ((u - spot.u) / spot.radius, (v - spot.v) / spot.radius);
-        grey -= spot.depth * bump(du * du + dv * dv);
+    if outline < -0.12 {
+        return grey;
     }
-    grey = beard(grey, u, v, look, hair);
-    // Behind the jaw's edge: neck below, hair or background at the sides.
-    let neck = look.skin * 0.74 - 10.0 * c * smooth((v - look.chin) / 12.0);
+    let neck = look.skin * (0.8 - 0.1 * look.contrast * smooth((v - look.chin) / 14.0));
     let behind = if u < 0.0 {
         scene.behind.0
     } else {
         scene.behind.1
     };
-    let sideways = smooth((uf.abs() - 0.72 * look.jaw_half_width) / (0.2 * look.jaw_half_width));
+    let sideways = smooth((uf.abs() - 0.74 * look.jaw_half_width) / (0.18 * look.jaw_half_width));
     let outside = lerp(neck, behind, sideways);
-    let edge = -9.0 * c * bump((outline - 0.03) * (outline - 0.03) * 90.0);
-    lerp(grey + edge, outside, smooth((outline - 0.0) / 0.09 + 0.2))
+    let edge = 1.0 - 0.09 * look.contrast * bump(outline * outline * 80.0);
+    lerp(grey * edge, outside, smooth(outline / 0.1 + 0.3))
 }
 
 /// 0 on the jaw's edge, negative inside, growing outside (about 1 per jaw width).
@@ -104,83 +107,95 @@ fn outline(u: f32, v: f32, look: &Look) -> f32 {
     lerp(pointed, square, 0.35 + 0.5 * look.jaw_square) - 1.0
 }
 
-/// Nose, philtrum, folds, chin: grey levels for a skin of 158 at contrast 1.
+/// The nose's own horizontal coordinate: it sticks out, so a turned head moves it most.
+fn nose_u(u: f32, v: f32, look: &Look, scene: &Scene) -> f32 {
+    let below = smooth((v + look.nose_height) / 9.0);
+    u - scene.turn * lerp(46.0, 26.0, below)
+}
+
+/// Height of the face towards the camera, pixels.
 fn relief(u: f32, v: f32, look: &Look, scene: &Scene) -> f32 {
-    let base = -look.nose_height;
+    let uf = u - scene.turn * 20.0;
+    let x = uf / look.jaw_half_width;
+    let x2 = x * x;
+    // Cheeks and jaw curve backwards; the chin's underside most.
+    let mut h = -look.jaw_half_width * (0.2 * x2 + 0.24 * x2 * x2);
+    let down = (v / look.chin).max(0.0);
+    h -= 7.0 * down * down * down * down + 2.0 * smooth((v - look.chin + 6.0) / 10.0);
+    // The muzzle over the teeth, and the ball of the chin.
+    h += 6.0 * bump(sq(u / 38.0) + sq((v + 1.0) / 31.0));
+    h += look.chin_ball * bump(sq(u / 17.0) + sq((v - 0.69 * look.chin) / 12.5));
+    // The furrow under the lower lip.
+    let furrow = sq((v - look.lower_lip - 4.5) / 6.5);
+    h -= look.chin_furrow * bump(furrow) * bump(sq(u / (0.95 * look.half_width)));
+    // Folds from the nose past the corners, cheeks swelling outside of them.
+    h -= folds(u, v, look);
+    h += 1.5 * bump(sq((u.abs() - 0.78 * look.jaw_half_width) / 20.0) + sq((v + 24.0) / 24.0));
+    h -= 1.1 * bump(sq((u.abs() - look.half_width - 2.5) / 6.0) + sq((v - 1.0) / 6.5));
+    h + nose(nose_u(u, v, look, scene), v, look) + philtrum(u, v, look)
+}
+
+fn nose(u: f32, v: f32, look: &Look) -> f32 {
+    let above = -look.nose_height - v;
     let width = look.nose_half_width;
-    // The nose sticks out, so a turned head moves it most.
-    let un = u - scene.turn * (52.0 - 10.0 * smooth((v - base) / 10.0));
-    let mut sum = 0.0;
-    let above = v - base;
-    // Bridge and tip, lit from above.
-    let bridge = (un / (0.62 * width)) * (un / (0.62 * width));
-    if above < 4.0 {
-        sum += 13.0 * bump(bridge) * smooth((2.0 - above) / 7.0);
-        let tip = (un / (0.5 * width), (above + 9.0) / 7.0);
-        sum += 12.0 * bump(tip.0 * tip.0 + tip.1 * tip.1);
-    }
-    // Creases around the wings, and the shaded sides of the nose.
-    let wing = (un.abs() - width) / 2.6;
-    let wing_v = (above + 4.5) / 7.5;
-    sum -= 26.0 * bump(wing * wing + wing_v * wing_v);
-    let flank = (un.abs() - 1.05 * width) / (0.5 * width);
-    sum -= 11.0 * bump(flank * flank) * smooth(-(above + 2.0) / 10.0);
-    // Underside and nostrils.
-    let under = (un / (0.95 * width), (above - 0.6) / 4.2);
-    sum -= 16.0 * bump(under.0 * under.0 + under.1 * under.1);
-    let tilt = 0.22 * (un.abs() - 0.45 * width);
-    let hole = (
-        (un.abs() - 0.47 * width) / (0.36 * width),
-        (above - tilt) / 2.5,
-    );
-    sum -= 1.15 * look.nostrils * bump(hole.0 * hole.0 + hole.1 * hole.1);
-    // Shadow of the nose on the lip.
-    let shadow = (un / (1.1 * width), (above - 4.5) / 8.0);
-    sum -= 9.0 * bump(shadow.0 * shadow.0 + shadow.1 * shadow.1);
-    // Philtrum: a groove between two ridges.
-    let lip_top = -look.upper_lip;
-    if v > base && v < lip_top + 2.0 {
-        let along = smooth((v - base) / 5.0);
-        let groove = un / 2.8;
-        let ridge = (un.abs() - 3.6) / 2.0;
-        sum += along * look.philtrum * (0.7 * bump(ridge * ridge) - bump(groove * groove));
-    }
-    sum -= folds(u, v, look);
-    // Light edge just above the upper lip, dark corners of the mouth.
-    let lip_edge = (v - lip_top + 1.2) / 2.4;
-    let across = u / (0.8 * look.half_width);
-    sum += 6.0 * bump(lip_edge * lip_edge) * bump(across * across);
-    let corner = (
-        (u.abs() - look.half_width - 1.5) / 6.0,
-        (v - 1.0 - look.corner_drop) / 6.0,
-    );
-    sum -= 11.0 * bump(corner.0 * corner.0 + corner.1 * corner.1);
-    // Furrow under the lower lip, and the ball of the chin.
-    let furrow_v = (v - look.lower_lip - 4.0) / 5.0;
-    let furrow_u = u / (0.85 * look.half_width);
-    sum -= 1.25 * look.chin_furrow * bump(furrow_v * furrow_v) * bump(furrow_u * furrow_u);
-    let ball = (u / 15.0, (v - 0.66 * look.chin) / 9.0);
-    sum += 9.0 * bump(ball.0 * ball.0 + ball.1 * ball.1);
-    sum
+    // Ridge: highest at the tip, about a third of the nose's width above its base.
+    let tip = 0.55 * width;
+    let under = smooth((above + 2.2) / (tip + 2.5));
+    let bridge = lerp(1.0, 0.55, smooth((above - tip) / 26.0));
+    let spread = width * lerp(0.95, 0.85, smooth((above - tip) / 14.0));
+    let mut h = look.nose_length * under * bridge * bump(sq(u / spread) * 0.72);
+    h += 1.5 * bump(sq(u / (0.55 * width)) + sq((above - tip) / (0.62 * width)));
+    // Wings.
+    let wing = sq((u.abs() - 0.72 * width) / (0.42 * width)) + sq((above - 4.2) / 6.2);
+    h += 5.2 * (1.0 - wing).max(0.0).sqrt() * bump(wing * 0.4);
+    h
+}
+
+fn philtrum(u: f32, v: f32, look: &Look) -> f32 {
+    let top = -look.nose_height + 1.0;
+    let bottom = -look.upper_lip + 1.0;
+    let along = smooth((v - top) / 5.0) * smooth((bottom + 3.0 - v) / 3.0);
+    along * look.philtrum * (0.6 * bump(sq((u.abs() - 3.8) / 2.4)) - 0.9 * bump(sq(u / 3.4)))
+}
+
+/// What shading does not give: nostrils, shadows, darker creases. Factor on the skin.
+fn pigment(u: f32, v: f32, look: &Look, scene: &Scene) -> f32 {
+    let above = -look.nose_height - v;
+    let un = nose_u(u, v, look, scene);
+    let width = look.nose_half_width;
+    let tilt = 0.2 * (un.abs() - 0.42 * width);
+    let hole = sq((un.abs() - 0.44 * width) / (0.33 * width)) + sq((above - 0.6 + tilt) / 2.7);
+    let mut factor = 1.0 - look.nostrils * bump(hole * 0.85);
+    // The crease where a wing meets the cheek.
+    let crease = sq((un.abs() - 1.08 * width) / 2.2) + sq((above - 3.6) / 6.5);
+    factor -= 0.14 * look.contrast * bump(crease);
+    // Shadow of the nose on the lip, of the lower lip on the chin.
+    let shadow = sq(un / (1.0 * width)) + sq((above + 3.5) / 6.0);
+    factor -= 0.09 * look.contrast * bump(shadow);
+    // A pale rim around the upper lip.
+    let rim = sq((v + look.upper_lip + 1.4) / 2.6) + sq(u / (0.9 * look.half_width));
+    factor + 0.035 * bump(rim)
+}
+
+fn sq(x: f32) -> f32 {
+    x * x
 }
 
 /// Nasolabial folds: a band along a line from the nose wing past the mouth's corner.
 fn folds(u: f32, v: f32, look: &Look) -> f32 {
-    let top = -look.nose_height - 2.0;
-    let along = (v - top) / (look.nose_height + 10.0);
+    let top = -look.nose_height - 4.0;
+    let along = (v - top) / (look.nose_height + 12.0);
     if !(0.0..=1.0).contains(&along) {
         return 0.0;
     }
     let middle = lerp(
         look.nose_half_width + 2.5,
-        look.half_width + 8.0,
-        along * (1.35 - 0.35 * along),
+        look.half_width + 9.0,
+        along * (1.3 - 0.3 * along),
     );
-    let away = (u.abs() - middle) / 3.4;
-    // The cheek's side of the fold is lit, the lip's side is dark.
-    let lit = (u.abs() - middle - 5.0) / 5.0;
-    let ends = smooth(along * 6.0) * smooth((1.0 - along) * 2.5);
-    look.folds * ends * (bump(away * away) - 0.45 * bump(lit * lit))
+    let away = sq((u.abs() - middle) / 5.0);
+    let ends = smooth(along * 4.0) * smooth((1.0 - along) * 2.2);
+    look.folds * ends * bump(away)
 }
 
 struct Spot {
