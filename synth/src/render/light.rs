@@ -50,13 +50,15 @@ impl Light {
 mod tests {
     use super::*;
 
+    /// A surface square to the lamp gets all of its light, one seen edge-on none.
     #[test]
-    fn slopes_towards_the_lamp_are_brighter() {
+    fn follows_lamberts_law() {
         let light = Light::new(0.5, -0.4, 0.4);
+        let flat = 0.4 + 0.6 / 1.41_f32.sqrt();
         assert!((light.shade(0.0, 0.0) - 1.0).abs() < 1e-6);
-        // Lamp at the right and above: ground falling to the right faces it.
-        assert!(light.shade(-0.3, 0.0) > 1.05);
-        assert!(light.shade(0.3, 0.0) < 0.95);
-        assert!(light.shade(0.0, 0.3) > 1.05);
+        assert!((light.shade(-0.5, 0.4) - 1.0 / flat).abs() < 1e-5);
+        // Normal (2, 0, -1)·(0.5, ., 1) = 0 has slope 2 away from the lamp.
+        assert!((light.shade(2.0, 0.0) - 0.4 / flat).abs() < 1e-5);
+        assert!(light.shade(0.0, 0.3) > 1.0, "the lamp is above");
     }
 }
