@@ -5,4 +5,5 @@ mod hostile;
 mod layout;
 mod peer;
 mod round_trip;
+mod seeds;
 mod spec;
