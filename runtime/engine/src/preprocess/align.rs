@@ -1,1 +1,0 @@
-//! Following the head between two runs of the face detector.
