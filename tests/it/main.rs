@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Tests that need several crates, other programs, or the shared data.
+
+mod python;
+mod shared;
+mod yunet;

@@ -130,8 +130,8 @@ impl<'m> Detector<'m> {
         threshold: f32,
         out: &mut [Face],
     ) -> Result<usize, DetectError> {
-        let fit = Fit::new(image.width(), image.height(), self.max_side, MULTIPLE);
         let heads = self.run(arena, image)?;
+        let fit = Fit::new(image.width(), image.height(), self.max_side, MULTIPLE);
         Ok(faces::find(
             heads,
             fit.padded,

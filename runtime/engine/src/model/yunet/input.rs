@@ -202,7 +202,7 @@ mod tests {
             let line = line(&image, 64, y);
             for x in 0..64 {
                 let part = |i: usize| {
-                    if i % 2 == 0 {
+                    if i.is_multiple_of(2) {
                         [(0, 2), (1, 1)]
                     } else {
                         [(1, 1), (2, 2)]
