@@ -105,13 +105,14 @@ impl Aligner {
         let mut warp = Similarity::IDENTITY;
         let mut fit = Fit::default();
         for level in (0..LEVELS).rev() {
-            (warp, fit) = self.template.align(&self.patch, level, warp)?;
+            (warp, fit) = self.template.align(&self.patch, level, warp, COARSE)?;
         }
         let mut current = warp.then(&self.current);
-        // What moved by more than a trifle is rendered anew, so that it is compared at equal sharpness.
-        if usable(&current) && displacement(&warp) > RENDER_AGAIN {
+        // What moved is rendered anew, so that it is compared at equal sharpness.
+        if usable(&current) && displacement(&warp) > COARSE {
             self.patch.render(picture, &current);
-            (warp, fit) = self.template.align(&self.patch, 0, Similarity::IDENTITY)?;
+            let start = Similarity::IDENTITY;
+            (warp, fit) = self.template.align(&self.patch, 0, start, FINE)?;
             current = warp.then(&current);
         }
         if !usable(&current) {
@@ -120,7 +121,7 @@ impl Aligner {
         self.current = current;
         Ok(Track {
             motion: self.origin.then(&current),
-            residual: (1.0 - fit.correlation) as f32,
+            residual: (1.0 - fit.correlation).max(0.0) as f32,
             overlap: fit.overlap as f32,
         })
     }
@@ -217,8 +218,10 @@ const CANVAS_TO_TEMPLATE: Similarity = {
     Similarity::new(scale, 0.0, -129.0 * scale, -116.0 * scale)
 };
 
-/// Displacement, in template pixels, from which the picture is rendered anew.
-const RENDER_AGAIN: f64 = 0.05;
+/// The displacement, in pixels of a level, at which iteration ends: on the way and at the end.
+const COARSE: f64 = 0.05;
+const FINE: f64 = 0.01;
+
 const fn pyramid_len(side: usize) -> usize {
     let mut len = 0;
     let mut level = 0;

@@ -6,9 +6,8 @@ use crate::math::{exp, sqrt_f64};
 use crate::preprocess::similarity::{Point, Similarity};
 
 const TEMPLATE_LEN: usize = pyramid_len(TEMPLATE);
-/// Most iterations a level, and the displacement, in its own pixels, that ends them.
+/// Most iterations a level.
 const ITERATIONS: usize = 20;
-const CONVERGED: f64 = 0.004;
 /// The least part of the face that must be inside the picture.
 const MIN_OVERLAP: f64 = 0.5;
 /// The least standard deviation of grey levels that can be followed.
@@ -130,18 +129,21 @@ impl Template {
         })
     }
 
-    /// Gauss-Newton on one level from the template-to-patch transform `warp`.
+    /// Gauss-Newton on one level from the template-to-patch transform `warp`, until a step moves the
+    /// face by less than `precision` pixels of that level.
     pub fn align(
         &self,
         patch: &Patch,
         level: usize,
         mut warp: Similarity,
+        precision: f64,
     ) -> Result<(Similarity, Fit), AlignError> {
-        let sums = &self.levels[level];
+        let mut fit = Fit::default();
         for _ in 0..ITERATIONS {
-            let (gradient, _) = self.compare(patch, level, &warp)?;
+            let gradient;
+            (gradient, fit) = self.compare(patch, level, &warp)?;
             let mut step = [0.0; 4];
-            for (s, row) in step.iter_mut().zip(&sums.inverse) {
+            for (s, row) in step.iter_mut().zip(&self.levels[level].inverse) {
                 *s = row.iter().zip(&gradient).map(|(m, g)| m * g).sum();
             }
             let change = Similarity::new(1.0 + step[0], step[1], step[2], step[3]);
@@ -151,11 +153,10 @@ impl Template {
             if !(0.5..=2.0).contains(&scale) {
                 return Err(AlignError::Lost);
             }
-            if displacement(&change) < CONVERGED * (1 << level) as f64 {
+            if displacement(&change) < precision * (1 << level) as f64 {
                 break;
             }
         }
-        let (_, fit) = self.compare(patch, level, &warp)?;
         Ok((warp, fit))
     }
 
