@@ -8,6 +8,8 @@ pub(crate) mod encoder;
 pub(crate) mod frontend;
 pub(crate) mod linear;
 mod load;
+#[cfg(test)]
+mod parity;
 pub(crate) mod plan;
 
 use viseme_format::gguf::Reader;
