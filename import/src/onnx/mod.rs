@@ -451,3 +451,170 @@ fn list(names: &[&str]) -> String {
 pub(crate) fn malformed(what: impl Into<String>) -> ImportError {
     ImportError::Malformed(what.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A length-delimited field.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        assert!(number < 16 && content.len() < 128);
+        [&[number << 3 | 2, content.len() as u8], content].concat()
+    }
+
+    /// A model of these graph fields, operator set 11.
+    fn model(graph: &[Vec<u8>]) -> Vec<u8> {
+        [field(7, &graph.concat()), field(8, b"\x10\x0b")].concat()
+    }
+
+    fn tensor(parts: &[Vec<u8>]) -> Vec<u8> {
+        model(&[field(5, &parts.concat())])
+    }
+
+    #[test]
+    fn nodes_and_attributes_are_read() {
+        let strides = [field(1, b"strides"), vec![0x40, 2, 0x40, 3]].concat();
+        let pads = [field(1, b"pads"), field(8, &[1, 0, 4])].concat();
+        let axis = [
+            field(1, b"axis"),
+            b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01".to_vec(),
+        ]
+        .concat();
+        let ratio = [field(1, b"ratio"), vec![0x15, 0, 0, 0x80, 0x3f]].concat();
+        let node = [
+            field(1, b"x"),
+            field(1, b""),
+            field(2, b"y"),
+            field(4, b"Conv"),
+            field(5, &strides),
+            field(5, &pads),
+            field(5, &axis),
+            field(5, &ratio),
+        ];
+        let file = model(&[
+            field(1, &node.concat()),
+            field(11, &field(1, b"x")),
+            field(12, &field(1, b"y")),
+        ]);
+        let model = Model::open(&file).expect("a model");
+        assert_eq!(model.opset, 11);
+        assert_eq!(
+            (&model.graph.inputs[..], &model.graph.outputs[..]),
+            (&["x"][..], &["y"][..])
+        );
+        let node = &model.graph.nodes[0];
+        assert_eq!(
+            (node.op, &node.inputs[..], &node.outputs[..]),
+            ("Conv", &["x", ""][..], &["y"][..])
+        );
+        // Lists one by one and packed.
+        assert_eq!(
+            node.attribute("strides"),
+            Some(&AttributeValue::Ints(vec![2, 3]))
+        );
+        assert_eq!(
+            node.attribute("pads"),
+            Some(&AttributeValue::Ints(vec![1, 0, 4]))
+        );
+        assert_eq!(node.attribute("axis"), Some(&AttributeValue::Int(-1)));
+        assert_eq!(node.attribute("ratio"), Some(&AttributeValue::Float(1.0)));
+        assert_eq!(node.attribute("absent"), None);
+    }
+
+    #[test]
+    fn tensors_are_read_from_either_field() {
+        let values = [1.5f32, -2.0].map(f32::to_le_bytes).concat();
+        for data in [4, 9] {
+            let file = tensor(&[
+                field(1, &[1, 2]),
+                vec![0x10, 1],
+                field(8, b"w"),
+                field(data, &values),
+            ]);
+            let model = Model::open(&file).expect("a model");
+            let tensor = model.graph.initializer("w").expect("the tensor");
+            assert_eq!(
+                (&tensor.dims[..], tensor.len(), tensor.f32s()),
+                (&[1, 2][..], Ok(2), Ok(vec![1.5, -2.0]))
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_tensors_are_refused() {
+        let four = 1f32.to_le_bytes();
+        let (one, float, raw) = (field(1, &[1]), vec![0x10, 1], field(9, &four));
+        let f32s = |parts: &[Vec<u8>]| {
+            let file = tensor(parts);
+            let model = Model::open(&file)?;
+            model.graph.initializers[0].f32s()
+        };
+        assert_eq!(
+            f32s(&[one.clone(), float.clone(), raw.clone()]),
+            Ok(vec![1.0])
+        );
+        let malformed = |parts: &[Vec<u8>]| {
+            assert!(
+                matches!(f32s(parts), Err(ImportError::Malformed(_))),
+                "{parts:?}"
+            )
+        };
+        // Two values promised, one there; none there; not finite.
+        malformed(&[field(1, &[2]), float.clone(), raw.clone()]);
+        malformed(&[one.clone(), float.clone()]);
+        malformed(&[
+            one.clone(),
+            float.clone(),
+            field(9, &f32::NAN.to_le_bytes()),
+        ]);
+        // A dimension of -1; dimensions whose product overflows; nine dimensions.
+        malformed(&[field(1, &[0xff; 9]), float.clone(), raw.clone()]);
+        malformed(&[
+            field(1, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+            float.clone(),
+            raw.clone(),
+        ]);
+        malformed(&[
+            field(1, &[0xff, 0xff, 0xff, 0xff, 0x07].repeat(3)),
+            float.clone(),
+            raw.clone(),
+        ]);
+        malformed(&[field(1, &[1; 9]), float.clone(), raw.clone()]);
+        let unsupported = |parts: &[Vec<u8>]| {
+            assert!(
+                matches!(f32s(parts), Err(ImportError::Unsupported(_))),
+                "{parts:?}"
+            )
+        };
+        // Half precision; values in another file.
+        unsupported(&[one.clone(), vec![0x10, 10], raw.clone()]);
+        unsupported(&[one, float, vec![0x70, 1]]);
+    }
+
+    #[test]
+    fn files_beyond_the_limits_are_refused() {
+        let limits = Limits {
+            items: 2,
+            ..Limits::default()
+        };
+        let node = field(1, &field(4, b"Relu"));
+        let open =
+            |count| Model::open_with(&model(&vec![node.clone(); count]), &limits).map(|_| ());
+        assert_eq!(open(2), Ok(()));
+        assert!(matches!(open(3), Err(ImportError::Malformed(_))));
+        let two_graphs = [model(&[]), model(&[])].concat();
+        assert!(matches!(
+            Model::open(&two_graphs),
+            Err(ImportError::Malformed(_))
+        ));
+        let foreign_operators = [
+            field(7, b""),
+            field(8, &[field(1, b"com.example"), vec![0x10, 1]].concat()),
+        ]
+        .concat();
+        assert!(matches!(
+            Model::open(&foreign_operators),
+            Err(ImportError::Malformed(_))
+        ));
+    }
+}
