@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// Longest row of a matrix: a sum of so many products of u8 and i8 stays within an i32.
+const MAX_ROW: u32 = 32_768;
+
 /// Checks a whole spec.
 pub(super) fn spec(spec: &ModelSpec<'_>) -> Result<(), SpecError> {
     match &spec.family {
@@ -73,7 +76,7 @@ fn check_frontend(frontend: &Frontend, size: u32) -> Result<(), SpecError> {
         "viseme.frontend.pad_value",
         "at most 255",
     )?;
-    let mut side = size;
+    let (mut side, mut inputs) = (size, frontend.frames);
     for (index, stage) in frontend.stages().iter().enumerate() {
         ensure(
             (1..=1024).contains(&stage.channels),
@@ -96,6 +99,12 @@ fn check_frontend(frontend: &Frontend, size: u32) -> Result<(), SpecError> {
             "viseme.frontend.pad",
             "less than the kernel side, and 0 after the first stage",
         )?;
+        ensure(
+            stage.kernel * stage.kernel * inputs <= MAX_ROW,
+            "viseme.frontend.channels",
+            "such that no kernel has more than 32768 weights",
+        )?;
+        inputs = stage.channels;
         side = stage.side(side).ok_or(SpecError::OutOfRange {
             key: "viseme.frontend.kernel",
             want: "no larger than the feature map it slides over",
@@ -103,9 +112,9 @@ fn check_frontend(frontend: &Frontend, size: u32) -> Result<(), SpecError> {
     }
     let features = frontend.features(size).unwrap_or(u32::MAX);
     ensure(
-        features <= 65_536,
+        features <= MAX_ROW,
         "viseme.frontend.channels",
-        "such that a frame has at most 65536 features",
+        "such that a frame has at most 32768 features",
     )
 }
 

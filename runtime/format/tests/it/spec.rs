@@ -198,6 +198,25 @@ fn frontend() {
     );
     out_of_range("viseme.frontend.pad_value", &[U32(256)]);
     out_of_range("viseme.frontend.frames", &[U32(0), U32(2), U32(11)]);
+    accepted(
+        "viseme.frontend.channels",
+        &[U32s(&[24, 1024, 2]), U32s(&[1, 1, 1])],
+    );
+    let stages = |channels| {
+        [2, 0].map(|pad| Stage {
+            channels,
+            kernel: 8,
+            stride: 4,
+            pad,
+        })
+    };
+    for (channels, fits) in [(512, true), (513, false)] {
+        let mut spec = common::spec();
+        if let Family::Conformer(conformer) = &mut spec.family {
+            conformer.frontend = Frontend::new(&stages(channels), 3, 107).unwrap();
+        }
+        assert_eq!(spec.check().is_ok(), fits, "8 x 8 x {channels}");
+    }
     // 88 wide, stride 1: 85 x 85 x 48 features are too many.
     with("viseme.frontend.stride", U32s(&[1, 1, 1]), |spec| {
         assert!(
