@@ -20,6 +20,7 @@
 
 pub mod articulation;
 pub mod clip;
+pub mod export;
 pub mod math;
 pub mod phoneme;
 pub mod pronounce;
