@@ -76,7 +76,7 @@ fn clip(name: &str, size: &Size, weights: Weights) {
         ..Options::default()
     };
     let mut arena = vec![0; model.arena_bytes(FRAMES)];
-    let start = seconds(|| drop(Session::new(&model, &mut arena, options).unwrap()));
+    let start = seconds(|| assert!(Session::new(&model, &mut arena, options).is_ok()));
     let mut session = Session::new(&model, &mut arena, options).unwrap();
     let crops = testing::crops(1, FRAMES, 88);
     let [mut front, mut encoder] = [f64::MAX; 2];

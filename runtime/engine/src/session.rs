@@ -160,6 +160,13 @@ impl<'s> Session<'s> {
         &self.buffers.logits[..self.ready * self.model.vocabulary()]
     }
 
+    /// [`logits`](Self::logits), and the timestamp of each row in microseconds.
+    pub fn timed_logits(&mut self) -> (&[f32], &[u64]) {
+        self.logits();
+        let logits = &self.buffers.logits[..self.ready * self.model.vocabulary()];
+        (logits, &self.buffers.times[..self.ready])
+    }
+
     /// Frames that [`logits`](Self::logits) has rows for: all that were pushed once the utterance is
     /// finished, fewer before by as many as the front-end waits for.
     pub fn frames(&self) -> usize {

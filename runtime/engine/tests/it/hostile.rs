@@ -173,30 +173,6 @@ fn specs_beyond_the_engine_are_refused() {
         c.max_frames = 8192;
     });
     assert!(matches!(memory, LoadError::Arena { .. }));
-    let features = refused(|c| {
-        c.frontend = Frontend::new(
-            &[Stage {
-                channels: 5,
-                kernel: 1,
-                stride: 1,
-                pad: 0,
-            }],
-            1,
-            0,
-        )
-        .unwrap();
-    });
-    assert!(matches!(features, LoadError::Unsupported(_)));
-    let window = refused(|c| {
-        let stage = |channels, kernel| Stage {
-            channels,
-            kernel,
-            stride: kernel,
-            pad: 0,
-        };
-        c.frontend = Frontend::new(&[stage(1024, 1), stage(1, 16)], 1, 0).unwrap();
-    });
-    assert!(matches!(window, LoadError::Unsupported(_)));
 }
 
 #[test]

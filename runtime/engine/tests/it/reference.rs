@@ -193,7 +193,11 @@ impl<'a> Reference<'a> {
         let position = |offset: f64| -> Vec<f64> {
             let wave = |c: usize| {
                 let angle = offset * (-((c / 2 * 2) as f64) * 10_000f64.ln() / d as f64).exp();
-                if c % 2 == 0 { angle.sin() } else { angle.cos() }
+                if c.is_multiple_of(2) {
+                    angle.sin()
+                } else {
+                    angle.cos()
+                }
             };
             (0..d)
                 .map(|o| (0..d).map(|c| pos[o * d + c] * wave(c)).sum())

@@ -140,6 +140,9 @@ fn the_front_end_waits_for_the_next_frame_and_no_longer() {
     session.finish();
     assert_eq!(session.frames(), 3);
     assert_eq!(session.timestamps(), [0, 40_000, 80_000]);
+    let (logits, times) = session.timed_logits();
+    assert_eq!(logits.len(), times.len() * model.vocabulary());
+    assert_eq!(times, [0, 40_000, 80_000]);
 }
 
 #[test]
