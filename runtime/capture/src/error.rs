@@ -36,8 +36,8 @@ pub enum Error {
     NoFace(String, u64),
     /// The fixed region does not lie inside the picture.
     Region(String),
-    /// The detector failed on a frame.
-    Detector(String),
+    /// The detector's file is not usable.
+    Detector(PathBuf, String),
 }
 
 impl Error {
@@ -120,9 +120,10 @@ impl fmt::Display for Error {
                 "{name}: no face in any of {frames} frames; show the whole face, larger and lit, or fix the mouth with --roi x,y,w,h"
             ),
             Error::Region(detail) => f.write_str(detail),
-            Error::Detector(detail) => write!(
+            Error::Detector(path, detail) => write!(
                 f,
-                "the face detector failed ({detail}); import or pull it again"
+                "{}: not a usable face detector ({detail}); pull or import it again",
+                show(path)
             ),
         }
     }

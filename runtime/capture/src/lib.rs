@@ -8,9 +8,12 @@
 //! [`pipeline::MouthCrop`]s one at a time, so that a camera can stand where a file stands. Every stage holds a few
 //! frames at most, whatever the length of the input. Time is the source's timestamp everywhere, never a frame count.
 
+mod cropper;
 pub mod error;
 pub mod frame;
+pub mod pipeline;
 pub mod source;
+pub mod tracker;
 
 pub use error::Error;
 pub use frame::Frame;

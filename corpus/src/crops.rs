@@ -1,0 +1,396 @@
+//! The mouth crops of a corpus, made once and kept on disk.
+//!
+//! One file a clip, named by what it depends on: the video's content, the detector's, the version of the preprocessing
+//! and its settings. So nothing is ever stale, a folder can be shared by corpora, and a build that was killed goes on
+//! where it was. Files are written beside their place and renamed: they are complete or absent.
+//!
+//! Layout, little-endian: `VISCROPS`, u32 layout version (1), u32 frames T, u32 tracked frames, u32 faces seen, u32
+//! frames of the source, f32 frames a second, u32 side (96), u32 zero; then T x 96 x 96 grey bytes.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sha2::{Digest, Sha256};
+use viseme_capture::pipeline::{self, Mouth, Pipeline, PipelineOptions};
+use viseme_capture::source;
+use viseme_capture::tracker::DetectorFile;
+use viseme_engine::preprocess::crop::PATCH;
+
+use crate::{Clip, Error, Manifest, Word};
+
+const MAGIC: [u8; 8] = *b"VISCROPS";
+const LAYOUT: u32 = 1;
+const HEADER: usize = 40;
+/// Longest clip that is kept, in crops: an hour at 25 a second. It has to fit into memory.
+const MOST_FRAMES: usize = 90_000;
+
+/// How crops are made and where they are kept.
+#[derive(Clone)]
+pub struct CropOptions<'a> {
+    /// Finds the faces; needed unless every clip has a fixed region.
+    pub detector: Option<&'a DetectorFile>,
+    /// Folder of the cache; created if it is not there.
+    pub cache: &'a Path,
+    /// Rate and smoothing.
+    pub pipeline: PipelineOptions,
+    /// Clips that are worked on at the same time.
+    pub threads: usize,
+    /// Whether to draw a progress bar on stderr (only where that is a terminal).
+    pub progress: bool,
+}
+
+impl<'a> CropOptions<'a> {
+    /// The defaults: 25 frames a second, smoothing over 2 frames on each side, 2 threads, with progress.
+    pub fn new(detector: Option<&'a DetectorFile>, cache: &'a Path) -> Self {
+        CropOptions {
+            detector,
+            cache,
+            pipeline: PipelineOptions::default(),
+            threads: 2,
+            progress: true,
+        }
+    }
+}
+
+/// A clip as a model reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipCrops {
+    /// `speaker/code`.
+    pub id: String,
+    /// Who speaks.
+    pub speaker: String,
+    /// What is said.
+    pub text: String,
+    /// When each word is said, silences included.
+    pub words: Vec<Word>,
+    /// Which part of the corpus it belongs to.
+    pub split: String,
+    /// Its side in the pair-disjoint split.
+    pub pair_split: Option<String>,
+    /// Grey crops, [T, 96, 96].
+    pub crops: Vec<u8>,
+    /// Crops a second.
+    pub fps: f32,
+    /// Crops in which the face was found rather than guessed.
+    pub tracked_frames: usize,
+    /// The most faces that were there at the same time.
+    pub faces_seen: usize,
+}
+
+impl ClipCrops {
+    /// Number of crops.
+    pub fn frames(&self) -> usize {
+        self.crops.len() / (PATCH * PATCH)
+    }
+}
+
+/// The clips of a corpus with their crops, in the manifest's order.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// What could be read.
+    pub clips: Vec<ClipCrops>,
+    /// What could not: `speaker/code` and the reason.
+    pub failed: Vec<(String, String)>,
+    /// How many clips were made anew rather than found in the cache.
+    pub made: usize,
+}
+
+/// Loads the crops of the clips that `keep` wants, making those that are not in the cache.
+///
+/// # Errors
+/// If the cache cannot be written or no clip at all could be read. Single clips that fail are listed in the result.
+pub fn crops(
+    manifest: &Manifest,
+    keep: impl Fn(&Clip) -> bool,
+    options: &CropOptions<'_>,
+) -> Result<Loaded, Error> {
+    fs::create_dir_all(options.cache).map_err(Error::io(options.cache))?;
+    let clips: Vec<&Clip> = manifest.clips.iter().filter(|clip| keep(clip)).collect();
+    let maker = Maker {
+        manifest,
+        options,
+        detector: options.detector.map(|d| sha256(d.bytes())),
+    };
+    let bar = progress_bar(clips.len() as u64, options.progress);
+    let made = AtomicUsize::new(0);
+    let mut results = in_parallel(&clips, options.threads, |clip| {
+        let result = maker.load_or_make(clip, &made);
+        bar.inc(1);
+        result
+    });
+    bar.finish_and_clear();
+
+    let mut loaded = Loaded {
+        made: made.into_inner(),
+        ..Loaded::default()
+    };
+    for (clip, result) in clips.iter().zip(results.drain(..)) {
+        match result {
+            Ok(crops) => loaded.clips.push(crops),
+            Err(Failure::Clip(reason)) => loaded.failed.push((clip.id(), reason)),
+            Err(Failure::Cache(error)) => return Err(error),
+        }
+    }
+    match loaded.failed.first() {
+        Some((_, reason)) if loaded.clips.is_empty() => Err(Error::AllFailed(reason.clone())),
+        _ => Ok(loaded),
+    }
+}
+
+/// Writes `parts` to `path`, complete or not at all.
+pub(crate) fn write_atomic(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(
+        ".{}-{}.tmp",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    ));
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = fs::File::create(&temporary)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
+        file.sync_data()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        // What was half written must not stay; that it may fail too changes nothing.
+        let _ = fs::remove_file(&temporary);
+        Error::Io(path.into(), e)
+    })
+}
+
+enum Failure {
+    /// The clip is at fault; others may do.
+    Clip(String),
+    /// The cache is at fault; none will do.
+    Cache(Error),
+}
+
+struct Maker<'a> {
+    manifest: &'a Manifest,
+    options: &'a CropOptions<'a>,
+    detector: Option<[u8; 32]>,
+}
+
+impl Maker<'_> {
+    fn load_or_make(&self, clip: &Clip, made: &AtomicUsize) -> Result<ClipCrops, Failure> {
+        let video = self.manifest.path_of(clip);
+        let entry = self
+            .options
+            .cache
+            .join(format!("{}.crops", self.key(clip, &video)?));
+        if let Some(kept) = read_entry(&entry) {
+            return Ok(kept.with(clip));
+        }
+        let fresh = self.make(clip, &video)?;
+        write_atomic(&entry, &[&fresh.header(), &fresh.crops]).map_err(Failure::Cache)?;
+        made.fetch_add(1, Ordering::Relaxed);
+        Ok(fresh.with(clip))
+    }
+
+    /// Names everything the crops of `clip` depend on.
+    fn key(&self, clip: &Clip, video: &Path) -> Result<String, Failure> {
+        let mut hash = Sha256::new();
+        hash.update(
+            sha256_of_file(video)
+                .map_err(|e| Failure::Clip(Error::Io(video.into(), e).to_string()))?,
+        );
+        let options = &self.options.pipeline;
+        hash.update(pipeline::VERSION.to_le_bytes());
+        hash.update(options.fps.to_le_bytes());
+        hash.update((options.smooth as u64).to_le_bytes());
+        match (clip.roi, self.detector) {
+            (Some(roi), _) => roi.iter().for_each(|v| hash.update(v.to_le_bytes())),
+            (None, Some(detector)) => {
+                hash.update((options.tracker.every as u64).to_le_bytes());
+                hash.update(detector);
+            }
+            (None, None) => {
+                let reason =
+                    "needs a face detector or a roi; give --detector, or a roi for the clip";
+                return Err(Failure::Clip(format!("{}: {reason}", clip.id())));
+            }
+        }
+        Ok(hash
+            .finalize()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    }
+
+    fn make(&self, clip: &Clip, video: &Path) -> Result<Entry, Failure> {
+        let fault = |e: viseme_capture::Error| Failure::Clip(e.to_string());
+        let frames = source::open(video, &source::OpenOptions::default()).map_err(fault)?;
+        let mouth = match (clip.roi, self.options.detector) {
+            (Some(roi), _) => Mouth::Region(roi),
+            (None, Some(detector)) => Mouth::Detect(detector),
+            (None, None) => unreachable!("the key was made with one of them"),
+        };
+        let mut pipeline = Pipeline::new(frames, mouth, &self.options.pipeline).map_err(fault)?;
+        let mut crops = Vec::new();
+        for crop in &mut pipeline {
+            crops.extend_from_slice(&crop.map_err(fault)?.pixels[..]);
+            if crops.len() > MOST_FRAMES * PATCH * PATCH {
+                let reason = format!("longer than {MOST_FRAMES} frames; cut it into clips");
+                return Err(Failure::Clip(format!("{}: {reason}", clip.id())));
+            }
+        }
+        let summary = pipeline.summary();
+        Ok(Entry {
+            tracked: summary.tracked_frames as u32,
+            faces: summary.faces_seen as u32,
+            source_frames: summary.source_frames.min(u64::from(u32::MAX)) as u32,
+            fps: self.options.pipeline.fps,
+            crops,
+        })
+    }
+}
+
+/// A file of the cache.
+struct Entry {
+    tracked: u32,
+    faces: u32,
+    source_frames: u32,
+    fps: f32,
+    crops: Vec<u8>,
+}
+
+impl Entry {
+    fn header(&self) -> [u8; HEADER] {
+        let frames = (self.crops.len() / (PATCH * PATCH)) as u32;
+        let mut header = [0; HEADER];
+        header[..8].copy_from_slice(&MAGIC);
+        let fields = [
+            LAYOUT,
+            frames,
+            self.tracked,
+            self.faces,
+            self.source_frames,
+            self.fps.to_bits(),
+            PATCH as u32,
+            0,
+        ];
+        for (bytes, field) in header[8..].chunks_exact_mut(4).zip(fields) {
+            bytes.copy_from_slice(&field.to_le_bytes());
+        }
+        header
+    }
+
+    fn with(self, clip: &Clip) -> ClipCrops {
+        ClipCrops {
+            id: clip.id(),
+            speaker: clip.speaker.clone(),
+            text: clip.text.clone(),
+            words: clip.words.clone(),
+            split: clip.split.clone(),
+            pair_split: clip.pair_split.clone(),
+            crops: self.crops,
+            fps: self.fps,
+            tracked_frames: self.tracked as usize,
+            faces_seen: self.faces as usize,
+        }
+    }
+}
+
+/// Reads a file of the cache; `None` if it is not there or not sound, so that it is made anew.
+fn read_entry(path: &Path) -> Option<Entry> {
+    let mut file = fs::File::open(path).ok()?;
+    let len = file.metadata().ok()?.len();
+    let mut header = [0; HEADER];
+    file.read_exact(&mut header).ok()?;
+    let field = |i: usize| u32::from_le_bytes([0, 1, 2, 3].map(|b| header[8 + 4 * i + b]));
+    let frames = field(1) as usize;
+    let size = frames.min(MOST_FRAMES) * PATCH * PATCH;
+    let sound = header[..8] == MAGIC
+        && field(0) == LAYOUT
+        && field(6) == PATCH as u32
+        && frames <= MOST_FRAMES
+        && len == (HEADER + size) as u64;
+    if !sound {
+        return None;
+    }
+    let mut crops = vec![0; size];
+    file.read_exact(&mut crops).ok()?;
+    Some(Entry {
+        tracked: field(2),
+        faces: field(3),
+        source_frames: field(4),
+        fps: f32::from_bits(field(5)),
+        crops,
+    })
+}
+
+/// Applies `work` to all items on some threads; results in the items' order.
+fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(i) else {
+                return done;
+            };
+            done.push((i, work(item)));
+        }
+    };
+    let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .flat_map(|w| {
+                w.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    });
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+fn progress_bar(clips: u64, shown: bool) -> ProgressBar {
+    let target = if shown {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template("mouth crops {bar:32} {pos}/{len} clips, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(clips), target).with_style(style)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// Hash of a video file, or of the names and contents of a folder of images.
+fn sha256_of_file(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    if path.is_dir() {
+        let mut files: Vec<_> = fs::read_dir(path)?
+            .map(|e| e.map(|e| e.path()))
+            .collect::<Result<_, _>>()?;
+        files.sort();
+        for file in files.iter().filter(|file| file.is_file()) {
+            hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+            hash.update(sha256_of_file(file)?);
+        }
+        return Ok(hash.finalize().into());
+    }
+    let mut file = fs::File::open(path)?;
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hash.finalize().into()),
+            n => hash.update(&block[..n]),
+        }
+    }
+}
