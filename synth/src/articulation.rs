@@ -180,14 +180,14 @@ fn target(phoneme: Phoneme) -> Target {
             2.2,
         ),
         T => steady(
-            [0.1, 0.26, 0.3, 0.2, 0.0, 0.0, 0.72, 0.6],
+            [0.07, 0.28, 0.34, 0.2, 0.0, 0.0, 0.7, 0.6],
             0.9,
             0.4,
             0.12,
             2.0,
         ),
         D => steady(
-            [0.14, 0.26, 0.3, 0.15, 0.0, 0.0, 0.74, 0.6],
+            [0.16, 0.25, 0.27, 0.15, 0.0, 0.0, 0.76, 0.6],
             0.8,
             0.35,
             0.12,
@@ -235,8 +235,15 @@ fn target(phoneme: Phoneme) -> Target {
             0.9,
             1.2,
         ),
-        K | G | Ng => steady(
-            [0.24, 0.26, 0.26, 0.1, 0.0, 0.0, 0.05, 0.7],
+        K => steady(
+            [0.2, 0.28, 0.3, 0.1, 0.0, 0.0, 0.05, 0.7],
+            0.5,
+            0.25,
+            0.05,
+            1.0,
+        ),
+        G | Ng => steady(
+            [0.27, 0.25, 0.25, 0.1, 0.0, 0.0, 0.05, 0.7],
             0.4,
             0.22,
             0.05,
@@ -445,10 +452,11 @@ fn gesture(segment: &Segment, style: &Style, rng: &mut Rng) -> Gesture {
         from: apply(target.start),
         to: apply(target.end),
         weight: core::array::from_fn(|c| insistence(&target, c) * (1.0 + 0.1 * rng.normal())),
+        // Voiceless stops are held harder than voiced ones, those harder than m.
         shut: match phoneme {
-            Phoneme::P => Shut::Lips(rng.range(0.55, 1.0)),
-            Phoneme::B => Shut::Lips(rng.range(0.3, 0.75)),
-            Phoneme::M => Shut::Lips(rng.range(0.25, 0.7)),
+            Phoneme::P => Shut::Lips(rng.range(0.65, 1.0)),
+            Phoneme::B => Shut::Lips(rng.range(0.25, 0.6)),
+            Phoneme::M => Shut::Lips(rng.range(0.15, 0.5)),
             Phoneme::F | Phoneme::V => Shut::Teeth,
             _ => Shut::No,
         },

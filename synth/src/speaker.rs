@@ -68,6 +68,8 @@ pub(crate) struct Look {
     pub nose_half_width: f32,
     /// Height of the nose's tip over the cheeks.
     pub nose_length: f32,
+    /// Darkness of the nose's underside, 0..1.
+    pub nose_shade: f32,
     /// Darkness of the nostrils, 0..1.
     pub nostrils: f32,
     /// Depth of the folds from nose to mouth corners.
@@ -202,12 +204,12 @@ impl Look {
     fn draw(rng: &mut Rng, low_voice: bool) -> Self {
         // Most cameras expose faces alike; a few speakers are much darker or lighter.
         let skin = if rng.chance(0.7) {
-            168.0 + 11.0 * rng.normal()
+            173.0 + 11.0 * rng.normal()
         } else {
             rng.range(90.0, 205.0)
         };
         let scale = skin / 158.0;
-        let lips = (20.0 + 8.0 * rng.normal()).clamp(0.0, 45.0) * scale;
+        let lips = (25.0 + 8.0 * rng.normal()).clamp(4.0, 50.0) * scale;
         let fullness = 1.0 + 0.28 * rng.normal();
         let upper_lip = (6.0 * fullness * (1.0 + 0.15 * rng.normal())).clamp(2.2, 11.0);
         let lower_lip = (8.0 * fullness * (1.0 + 0.15 * rng.normal())).clamp(3.6, 13.0);
@@ -230,26 +232,27 @@ impl Look {
             upper_tone: lips + rng.range(0.0, 12.0) * scale,
             lower_tone: lips + rng.range(-8.0, 8.0) * scale,
             gloss: rng.range(0.0, 16.0) * scale,
-            lip_shadow: rng.range(0.02, 0.2),
-            soft_rim: rng.range(0.0, 0.85),
+            lip_shadow: rng.range(0.04, 0.24),
+            soft_rim: rng.range(0.0, 0.6),
             bow: rng.range(0.0, 1.9),
             tubercle: rng.range(-0.2, 1.5),
             corner_drop: 0.6 + 1.3 * rng.normal(),
             tilt: 0.7 * rng.normal(),
             skew: (0.22 * rng.normal()).clamp(-0.6, 0.6),
             cavity: rng.range(34.0, 74.0) * (0.5 + 0.5 * scale),
-            teeth: (rng.range(118.0, 196.0) * (0.4 + 0.6 * scale)).min(215.0),
+            teeth: (rng.range(140.0, 205.0) * (0.4 + 0.6 * scale)).min(215.0),
             teeth_length: rng.range(-0.6, 4.4),
             tooth_width: rng.range(3.4, 5.4),
-            tooth_gaps: rng.range(0.05, 0.6),
+            tooth_gaps: rng.range(0.1, 0.9),
             overbite: rng.range(0.2, 2.4),
             tongue: rng.range(70.0, 128.0) * (0.4 + 0.6 * scale),
             nose_height: (24.5 + 2.4 * rng.normal()).clamp(18.0, 31.0),
-            nose_half_width: (14.0 + 1.5 * rng.normal()).clamp(10.0, 18.5),
+            nose_half_width: (14.6 + 1.4 * rng.normal()).clamp(10.5, 18.5),
             nose_length: rng.range(7.0, 12.0),
-            nostrils: rng.range(0.2, 0.62),
+            nostrils: rng.range(0.25, 0.7),
+            nose_shade: rng.range(0.05, 0.28),
             folds: rng.range(0.0, 2.0),
-            philtrum: rng.range(0.0, 1.6),
+            philtrum: rng.range(0.0, 1.0),
             chin: (42.0 + 3.0 * rng.normal()).clamp(33.0, 51.0),
             jaw_half_width: (54.0 + 3.6 * rng.normal()).clamp(43.0, 64.0),
             jaw_square: rng.unit(),
@@ -259,10 +262,10 @@ impl Look {
             hair: rng.range(25.0, 105.0),
             texture: rng.range(0.5, 2.0),
             spots: if rng.chance(0.5) { 1 + rng.below(9) } else { 0 },
-            light: (0.28 * rng.normal(), -0.3 + 0.22 * rng.normal()),
+            light: (0.19 * rng.normal(), -0.3 + 0.22 * rng.normal()),
             ambient: rng.range(0.35, 0.65),
             skin_seed: rng.next_u64(),
-            mouth_offset: 3.0 + 2.6 * rng.normal(),
+            mouth_offset: 3.5 + 3.0 * rng.normal(),
         }
     }
 }

@@ -103,7 +103,7 @@ fn an_open_mouth_is_dark_and_a_shut_one_is_not() {
 
 #[test]
 fn words_are_in_order_and_in_range() {
-    for i in 0..SPEAKERS {
+    for i in 0..8 {
         for text in [
             "bin blue at f two now",
             "hello",
@@ -220,7 +220,7 @@ fn a_clip_is_the_same_everywhere() {
     let audio = fnv(clip.audio.iter().flat_map(|s| s.to_le_bytes()));
     assert_eq!(
         (frames, audio),
-        (0x96ee_f66d_3d3a_1ef2, 0x5740_3a4d_8d83_0328),
+        (0xf2b7_4c6f_75b1_ba58, 0x5740_3a4d_8d83_0328),
         "{frames:#018x} {audio:#018x}"
     );
 }

@@ -26,6 +26,11 @@ pub(crate) struct Camera {
     jitter: f32,
     noise: f32,
     exposure: f32,
+    /// Contrast around the grey value `pivot`.
+    contrast: f32,
+    pivot: f32,
+    /// Dead zone of the finest detail, grey levels.
+    dead_zone: f32,
     /// How much a block must change before it is coded anew.
     skip: f32,
     /// Frames between complete refreshes.
@@ -51,10 +56,13 @@ impl Camera {
             base: (1.2 * rng.normal(), look.mouth_offset + 1.2 * rng.normal()),
             scale: (1.0 + 0.045 * rng.normal()).clamp(0.85, 1.16),
             angle: 0.006 * rng.normal(),
-            blur: rng.range(0.16, 0.3),
+            blur: rng.range(0.06, 0.24),
             jitter: rng.range(0.05, 0.7),
             noise: rng.range(0.2, 1.8),
             exposure: 1.0 + 0.05 * rng.normal(),
+            contrast: rng.range(0.85, 1.5),
+            pivot: 0.93 * look.skin,
+            dead_zone: rng.range(0.3, 3.5),
             skip: if rng.chance(0.75) {
                 rng.range(0.4, 2.2)
             } else {
@@ -75,6 +83,7 @@ impl Camera {
         self.project(face, t, sink);
         self.defocus();
         self.expose();
+        self.core();
         self.compress(index);
         let mut frame = [0_u8; PIXELS];
         for (pixel, value) in frame.iter_mut().zip(&self.held) {
@@ -93,7 +102,9 @@ impl Camera {
         let y0 = centre + self.base.1 + self.shift_v.at(t) + self.jitter * self.rng.normal()
             - (0.35 * sink + 0.5).floor();
         let shear = self.turn.at(t);
-        let gain = (1.0 + self.gain.at(t)) * self.exposure;
+        let brightness = (1.0 + self.gain.at(t)) * self.exposure;
+        let gain = brightness * self.contrast;
+        let offset = brightness * self.pivot * (1.0 - self.contrast);
         for y in 0..CROP {
             let dy = (y as f32 - y0) * scale;
             let line = &mut self.now[y * CROP..(y + 1) * CROP];
@@ -101,7 +112,7 @@ impl Camera {
                 let dx = (x as f32 - x0) * scale;
                 let v = cosine * dy - sine * dx;
                 let u = cosine * dx + sine * dy + shear * v;
-                *pixel = gain * face.sample(u + Plane::ORIGIN, v + Plane::ORIGIN);
+                *pixel = offset + gain * face.sample(u + Plane::ORIGIN, v + Plane::ORIGIN);
             }
         }
     }
@@ -143,6 +154,23 @@ impl Camera {
             let [a, b, c, d] = word.to_le_bytes();
             let sum = i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d) - 510;
             *pixel += scale * sum as f32;
+        }
+    }
+
+    /// Small detail shrinks towards its surroundings, as a coder's quantiser does to it.
+    fn core(&mut self) {
+        self.row.copy_from_slice(&self.now);
+        for y in 1..CROP - 1 {
+            let above = &self.row[(y - 1) * CROP..y * CROP];
+            let line = &self.row[y * CROP..(y + 1) * CROP];
+            let below = &self.row[(y + 1) * CROP..(y + 2) * CROP];
+            let out = &mut self.now[y * CROP..(y + 1) * CROP];
+            for x in 1..CROP - 1 {
+                let around = 0.25 * (above[x] + below[x] + line[x - 1] + line[x + 1]);
+                let detail = line[x] - around;
+                let size = detail.abs();
+                out[x] = around + detail * size / (size + self.dead_zone);
+            }
         }
     }
 

@@ -138,24 +138,26 @@ fn relief(u: f32, v: f32, look: &Look, scene: &Scene) -> f32 {
 fn nose(u: f32, v: f32, look: &Look) -> f32 {
     let above = -look.nose_height - v;
     let width = look.nose_half_width;
-    // Ridge: highest at the tip, about a third of the nose's width above its base.
-    let tip = 0.55 * width;
-    let under = smooth((above + 2.2) / (tip + 2.5));
-    let bridge = lerp(1.0, 0.55, smooth((above - tip) / 26.0));
-    let spread = width * lerp(0.95, 0.85, smooth((above - tip) / 14.0));
-    let mut h = look.nose_length * under * bridge * bump(sq(u / spread) * 0.72);
-    h += 1.5 * bump(sq(u / (0.55 * width)) + sq((above - tip) / (0.62 * width)));
+    // Ridge: highest at the tip, about half of the nose's width above its base.
+    let tip = 0.52 * width;
+    let under = smooth((above + 2.0) / (tip + 2.0));
+    let bridge = lerp(1.0, 0.5, smooth((above - tip) / 26.0));
+    let spread = width * lerp(1.12, 0.95, smooth((above - tip) / 16.0));
+    let mut h = look.nose_length * under * bridge * bump(sq(u / spread) * 0.8);
+    h += 2.0 * bump(sq(u / (0.62 * width)) + sq((above - 0.9 * tip) / (0.62 * width)));
     // Wings.
-    let wing = sq((u.abs() - 0.72 * width) / (0.42 * width)) + sq((above - 4.2) / 6.2);
-    h += 5.2 * (1.0 - wing).max(0.0).sqrt() * bump(wing * 0.4);
-    h
+    let wing = sq((u.abs() - 0.7 * width) / (0.46 * width)) + sq((above - 4.4) / 7.0);
+    h + 0.32 * look.nose_length * bump(wing * 0.75)
 }
 
 fn philtrum(u: f32, v: f32, look: &Look) -> f32 {
     let top = -look.nose_height + 1.0;
     let bottom = -look.upper_lip + 1.0;
-    let along = smooth((v - top) / 5.0) * smooth((bottom + 3.0 - v) / 3.0);
-    along * look.philtrum * (0.6 * bump(sq((u.abs() - 3.8) / 2.4)) - 0.9 * bump(sq(u / 3.4)))
+    let along = smooth((v - top) / 7.0) * smooth((bottom + 4.0 - v) / 5.0);
+    // The groove widens downwards.
+    let wide = lerp(0.8, 1.25, ((v - top) / (bottom - top)).clamp(0.0, 1.0));
+    let ridge = sq((u.abs() - 4.6 * wide) / 3.6);
+    along * look.philtrum * (0.5 * bump(ridge) - 0.9 * bump(sq(u / (4.4 * wide))))
 }
 
 /// What shading does not give: nostrils, shadows, darker creases. Factor on the skin.
@@ -164,11 +166,14 @@ fn pigment(u: f32, v: f32, look: &Look, scene: &Scene) -> f32 {
     let un = nose_u(u, v, look, scene);
     let width = look.nose_half_width;
     let tilt = 0.2 * (un.abs() - 0.42 * width);
-    let hole = sq((un.abs() - 0.44 * width) / (0.33 * width)) + sq((above - 0.6 + tilt) / 2.7);
-    let mut factor = 1.0 - look.nostrils * bump(hole * 0.85);
+    let hole = sq((un.abs() - 0.43 * width) / (0.31 * width)) + sq((above - 0.8 + tilt) / 2.8);
+    let mut factor = 1.0 - look.nostrils * bump(hole * 0.8);
+    // Underside of the nose.
+    let under = sq(un / (0.85 * width)) + sq((above - 0.4) / 4.6);
+    factor -= look.nose_shade * bump(under);
     // The crease where a wing meets the cheek.
-    let crease = sq((un.abs() - 1.08 * width) / 2.2) + sq((above - 3.6) / 6.5);
-    factor -= 0.14 * look.contrast * bump(crease);
+    let crease = sq((un.abs() - 1.1 * width) / 3.0) + sq((above - 4.2) / 7.5);
+    factor -= 0.17 * look.contrast * bump(crease);
     // Shadow of the nose on the lip, of the lower lip on the chin.
     let shadow = sq(un / (1.0 * width)) + sq((above + 3.5) / 6.0);
     factor -= 0.09 * look.contrast * bump(shadow);
@@ -222,10 +227,10 @@ fn beard(grey: f32, u: f32, v: f32, look: &Look, hair: &Noise) -> f32 {
     if moustache <= 0.0 && chin <= 0.0 {
         return grey;
     }
-    let above = -look.nose_height + 4.0;
-    let over_lip = smooth((v - above) / 4.0)
+    let above = -look.nose_height + 2.5;
+    let over_lip = smooth((v - above) / 7.0)
         * smooth((2.0 - v) / 4.0)
-        * smooth((look.half_width + 5.0 - u.abs()) / 6.0);
+        * smooth((look.half_width + 4.0 + 0.4 * v - u.abs()) / 11.0);
     // Chin and jaw: from the corners of the mouth outward and down.
     let down = smooth((v - 2.0 + 0.35 * (u.abs() - look.half_width)) / 9.0);
     let side = smooth((u.abs() - 0.74 * look.jaw_half_width) / 7.0) * smooth((v + 30.0) / 18.0);
