@@ -1,1 +1,32 @@
-//! Decoding: logits to words (CTC greedy, prefix beam search, grammars).
+//! Decoding: logits to words.
+//!
+//! [`ctc::greedy`] works in the caller's memory; the rest needs a heap (feature `alloc`).
+//! [`Decoder`] is the whole way from logits to a [`Transcript`]: greedy, or [`ctc::prefix_beam`]
+//! over the token sequences of a [`grammar::Grammar`], then the times of the words by
+//! [`ctc::align`]. What the grammar allows is an acceptor over the model's tokens
+//! ([`graph::TokenGraph`]), and the search knows nothing else about it.
+
+pub mod ctc;
+#[cfg(feature = "alloc")]
+mod decoder;
+mod error;
+#[cfg(feature = "alloc")]
+pub mod grammar;
+#[cfg(feature = "alloc")]
+pub mod graph;
+#[cfg(feature = "alloc")]
+mod transcript;
+#[cfg(feature = "alloc")]
+mod vocabulary;
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+
+pub use error::DecodeError;
+
+#[cfg(feature = "alloc")]
+pub use {
+    decoder::{DEFAULT_BEAM, Decoder, MAX_FRAMES, Options},
+    transcript::{FrameTimes, Transcript, Word},
+    vocabulary::{TokenKind, Vocabulary, VocabularyError},
+};
