@@ -58,10 +58,16 @@ impl Decoder {
     pub fn new(vocabulary: Vocabulary, options: Options<'_>) -> Result<Self, GrammarError> {
         let search = match (options.grammar, options.beam) {
             (None, 0) => Search::Greedy,
-            (None, width) => Search::Beam { graph: TokenGraph::any(vocabulary.len()), width },
+            (None, width) => Search::Beam {
+                graph: TokenGraph::any(vocabulary.len()),
+                width,
+            },
             (Some(grammar), beam) => {
                 let width = if beam == 0 { DEFAULT_BEAM } else { beam };
-                Search::Beam { graph: TokenGraph::compile(grammar, &vocabulary)?, width }
+                Search::Beam {
+                    graph: TokenGraph::compile(grammar, &vocabulary)?,
+                    width,
+                }
             }
         };
         Ok(Decoder { vocabulary, search })
@@ -149,17 +155,29 @@ impl Decoder {
     ) -> Result<(), DecodeError> {
         let expected = self.vocabulary.len();
         if vocab_size != expected {
-            return Err(DecodeError::WrongVocabulary { expected, found: vocab_size });
+            return Err(DecodeError::WrongVocabulary {
+                expected,
+                found: vocab_size,
+            });
         }
         if frames > MAX_FRAMES {
-            return Err(DecodeError::TooLong { frames, most: MAX_FRAMES });
+            return Err(DecodeError::TooLong {
+                frames,
+                most: MAX_FRAMES,
+            });
         }
         if frames.checked_mul(vocab_size) != Some(logits.len()) {
-            return Err(DecodeError::WrongShape { values: logits.len(), vocab_size });
+            return Err(DecodeError::WrongShape {
+                values: logits.len(),
+                vocab_size,
+            });
         }
         match times {
             FrameTimes::Stamps { starts_us, .. } if starts_us.len() != frames => {
-                Err(DecodeError::WrongTimes { frames, times: starts_us.len() })
+                Err(DecodeError::WrongTimes {
+                    frames,
+                    times: starts_us.len(),
+                })
             }
             _ => Ok(()),
         }
@@ -210,6 +228,12 @@ impl Decoder {
     ) -> Transcript {
         let tokens: Vec<u32> = runs.iter().map(|run| run.token).collect();
         let text = self.vocabulary.join(&tokens);
-        Transcript { words: words(&self.vocabulary, runs, times), text, score, complete, tokens }
+        Transcript {
+            words: words(&self.vocabulary, runs, times),
+            text,
+            score,
+            complete,
+            tokens,
+        }
     }
 }

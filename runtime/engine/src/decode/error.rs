@@ -59,7 +59,10 @@ impl fmt::Display for DecodeError {
                 "logits for {found} tokens, but the vocabulary has {expected}; take both from one model"
             ),
             Self::WrongTimes { frames, times } => {
-                write!(f, "{times} time stamps for {frames} frames; pass one per frame")
+                write!(
+                    f,
+                    "{times} time stamps for {frames} frames; pass one per frame"
+                )
             }
             Self::NotFinite { frame } => write!(
                 f,
@@ -69,7 +72,10 @@ impl fmt::Display for DecodeError {
                 write!(f, "the token buffer is full; pass one for {needed} tokens")
             }
             Self::TooLong { frames, most } => {
-                write!(f, "{frames} frames are more than the {most} decoded at once; split the clip")
+                write!(
+                    f,
+                    "{frames} frames are more than the {most} decoded at once; split the clip"
+                )
             }
         }
     }

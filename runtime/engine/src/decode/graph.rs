@@ -49,9 +49,17 @@ pub(super) const NONE: u32 = u32::MAX;
 impl TokenGraph {
     /// Any sequence of tokens of a vocabulary of `vocab_size`, the blank included.
     pub fn any(vocab_size: usize) -> Self {
-        let arcs: Vec<Arc> = (1..vocab_size as u32).map(|token| Arc { token, to: 0 }).collect();
+        let arcs: Vec<Arc> = (1..vocab_size as u32)
+            .map(|token| Arc { token, to: 0 })
+            .collect();
         let state = State::new(0, arcs.len(), NONE, true);
-        TokenGraph { vocab_size, start: 0, states: alloc::vec![state], arcs }.measured()
+        TokenGraph {
+            vocab_size,
+            start: 0,
+            states: alloc::vec![state],
+            arcs,
+        }
+        .measured()
     }
 
     /// The token sequences that spell the sentences of a grammar.
@@ -85,8 +93,13 @@ impl TokenGraph {
     /// As [`TokenGraph::arcs`], with the index of each among [`TokenGraph::all_arcs`].
     pub(super) fn numbered_arcs(&self, state: u32) -> impl Iterator<Item = (u32, Arc)> + '_ {
         let also = self.also(state);
-        let more = if also == NONE { 0..0 } else { self.own_range(also) };
-        let numbered = |range: Range<usize>| (range.start as u32..).zip(self.arcs[range].iter().copied());
+        let more = if also == NONE {
+            0..0
+        } else {
+            self.own_range(also)
+        };
+        let numbered =
+            |range: Range<usize>| (range.start as u32..).zip(self.arcs[range].iter().copied());
         numbered(self.own_range(state)).chain(numbered(more))
     }
 

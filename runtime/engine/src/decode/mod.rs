@@ -5,6 +5,8 @@
 //! over the token sequences of a [`grammar::Grammar`], then the times of the words by
 //! [`ctc::align`]. What the grammar allows is an acceptor over the model's tokens
 //! ([`graph::TokenGraph`]), and the search knows nothing else about it.
+//!
+//! All of it is a function of logits and time stamps: it does not know the model that made them.
 
 pub mod ctc;
 #[cfg(feature = "alloc")]
@@ -28,5 +30,6 @@ pub use error::DecodeError;
 pub use {
     decoder::{DEFAULT_BEAM, Decoder, MAX_FRAMES, Options},
     transcript::{FrameTimes, Transcript, Word},
-    vocabulary::{TokenKind, Vocabulary, VocabularyError},
+    viseme_format::spec::TokenKind,
+    vocabulary::{Vocabulary, VocabularyError},
 };

@@ -3,8 +3,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use viseme_format::spec::TokenKind;
+
 use super::ctc::TokenRun;
-use super::vocabulary::{SPACE, TokenKind, Vocabulary};
+use super::vocabulary::{SPACE, Vocabulary};
 
 /// Recognised text with the times of its words.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +59,10 @@ pub enum FrameTimes<'t> {
 impl FrameTimes<'_> {
     fn start_s(&self, frame: u32) -> f64 {
         seconds(match *self {
-            Self::Regular { start_us, period_us } => regular(start_us, period_us, frame.into()),
+            Self::Regular {
+                start_us,
+                period_us,
+            } => regular(start_us, period_us, frame.into()),
             Self::Stamps { starts_us, .. } => starts_us.get(frame as usize).copied().unwrap_or(0),
         })
     }
@@ -65,8 +70,14 @@ impl FrameTimes<'_> {
     /// When the frame ends; never before it starts.
     fn end_s(&self, frame: u32) -> f64 {
         seconds(match *self {
-            Self::Regular { start_us, period_us } => regular(start_us, period_us, u64::from(frame) + 1),
-            Self::Stamps { starts_us, period_us } => {
+            Self::Regular {
+                start_us,
+                period_us,
+            } => regular(start_us, period_us, u64::from(frame) + 1),
+            Self::Stamps {
+                starts_us,
+                period_us,
+            } => {
                 let start = starts_us.get(frame as usize).copied().unwrap_or(0);
                 let next = starts_us.get(frame as usize + 1).copied();
                 next.unwrap_or(start.saturating_add(period_us)).max(start)
@@ -84,14 +95,19 @@ fn seconds(us: u64) -> f64 {
 }
 
 /// Joins tokens to words.
-pub(super) fn words(vocabulary: &Vocabulary, runs: &[TokenRun], times: &FrameTimes<'_>) -> Vec<Word> {
+pub(super) fn words(
+    vocabulary: &Vocabulary,
+    runs: &[TokenRun],
+    times: &FrameTimes<'_>,
+) -> Vec<Word> {
     let mut words = Vec::new();
     let mut open: Option<Open> = None;
     for run in runs {
         let text = vocabulary.text(run.token);
         if vocabulary.kind() == TokenKind::Word {
             words.extend(open.take().map(|word| word.close(times)));
-            open.get_or_insert_with(|| Open::new(run.start)).push(text, run);
+            open.get_or_insert_with(|| Open::new(run.start))
+                .push(text, run);
             continue;
         }
         for (index, part) in text.split(SPACE).enumerate() {
@@ -99,7 +115,8 @@ pub(super) fn words(vocabulary: &Vocabulary, runs: &[TokenRun], times: &FrameTim
                 words.extend(open.take().map(|word| word.close(times)));
             }
             if !part.is_empty() {
-                open.get_or_insert_with(|| Open::new(run.start)).push(part, run);
+                open.get_or_insert_with(|| Open::new(run.start))
+                    .push(part, run);
             }
         }
     }
@@ -118,7 +135,13 @@ struct Open {
 
 impl Open {
     fn new(start: u32) -> Self {
-        Open { text: String::new(), start, end: start, frames: 0, probability: 0.0 }
+        Open {
+            text: String::new(),
+            start,
+            end: start,
+            frames: 0,
+            probability: 0.0,
+        }
     }
 
     fn push(&mut self, text: &str, run: &TokenRun) {

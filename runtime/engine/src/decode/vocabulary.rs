@@ -5,16 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// What a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
-    /// A word.
-    Word,
-    /// A character; a token of its own, U+2581 or a space, stands between words.
-    Char,
-    /// A piece of a word; U+2581 at its beginning says that a word begins there (SentencePiece).
-    Piece,
-}
+use viseme_format::spec::{self, Conformer, TokenKind};
 
 /// The tokens of a model, checked: token 0 is the blank, all others have a text of their own.
 #[derive(Clone, Debug)]
@@ -24,10 +15,18 @@ pub struct Vocabulary {
     by_text: BTreeMap<String, u32>,
 }
 
-/// Stands for U+2581 in characters and pieces.
+/// Stands for U+2581, which pieces begin words with, and which as a character stands between words.
 pub(super) const SPACE: char = ' ';
 
 impl Vocabulary {
+    /// The tokens of a model.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::new`].
+    pub fn of_model(model: &Conformer<'_>) -> Result<Self, VocabularyError> {
+        Self::new(model.token_kind, model.tokens.iter())
+    }
+
     /// Takes the tokens in the model's order.
     ///
     /// # Errors
@@ -43,7 +42,7 @@ impl Vocabulary {
                 TokenKind::Word => String::from(token),
                 TokenKind::Char | TokenKind::Piece => token.replace('\u{2581}', " "),
             };
-            if index == 0 && token != "<blank>" {
+            if index == 0 && token != spec::BLANK {
                 return Err(VocabularyError::NoBlank);
             }
             if text.is_empty() {
@@ -57,7 +56,11 @@ impl Vocabulary {
         if texts.len() < 2 {
             return Err(VocabularyError::NoTokens);
         }
-        Ok(Vocabulary { kind, texts, by_text })
+        Ok(Vocabulary {
+            kind,
+            texts,
+            by_text,
+        })
     }
 
     /// What a token is.
@@ -94,14 +97,23 @@ impl Vocabulary {
             }
             joined.push_str(self.text(token));
         }
-        let words: Vec<&str> = joined.split(SPACE).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = joined
+            .split(SPACE)
+            .filter(|word| !word.is_empty())
+            .collect();
         words.join(" ")
     }
 
-    /// Whether some token's text begins with these bytes.
+    /// Whether some token's text begins with `prefix`.
     pub(super) fn has_prefix(&self, prefix: &str) -> bool {
-        let from = (core::ops::Bound::Included(prefix), core::ops::Bound::Unbounded);
-        self.by_text.range::<str, _>(from).next().is_some_and(|(text, _)| text.starts_with(prefix))
+        let from = (
+            core::ops::Bound::Included(prefix),
+            core::ops::Bound::Unbounded,
+        );
+        self.by_text
+            .range::<str, _>(from)
+            .next()
+            .is_some_and(|(text, _)| text.starts_with(prefix))
     }
 }
 
@@ -129,13 +141,22 @@ impl core::error::Error for VocabularyError {}
 impl fmt::Display for VocabularyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoBlank => write!(f, "the model's token 0 is not <blank>; take another model file"),
+            Self::NoBlank => write!(
+                f,
+                "the model's token 0 is not <blank>; take another model file"
+            ),
             Self::NoTokens => write!(f, "the model has no tokens; take another model file"),
             Self::Empty { index } => {
-                write!(f, "the model's token {index} is empty; take another model file")
+                write!(
+                    f,
+                    "the model's token {index} is empty; take another model file"
+                )
             }
             Self::Twice { index } => {
-                write!(f, "the model's token {index} occurs twice; take another model file")
+                write!(
+                    f,
+                    "the model's token {index} occurs twice; take another model file"
+                )
             }
         }
     }

@@ -13,7 +13,11 @@ use crate::math;
 /// `log_probs` is `[T][V]`. Scores are kept for every √T-th frame only and the frames between are
 /// computed again on the way back, so that memory grows with √T times the number of tokens.
 pub fn align(log_probs: &[f32], vocab_size: usize, tokens: &[u32]) -> Option<Vec<TokenRun>> {
-    if vocab_size == 0 || tokens.iter().any(|&t| t as usize >= vocab_size || t == BLANK) {
+    if vocab_size == 0
+        || tokens
+            .iter()
+            .any(|&t| t as usize >= vocab_size || t == BLANK)
+    {
         return None;
     }
     let rows: Vec<&[f32]> = log_probs.chunks_exact(vocab_size).collect();
@@ -33,13 +37,23 @@ pub fn align(log_probs: &[f32], vocab_size: usize, tokens: &[u32]) -> Option<Vec
         core::mem::swap(&mut scores, &mut next);
     }
     let last = labels.count() - 1;
-    let mut label = if last > 0 && scores[last - 1] > scores[last] { last - 1 } else { last };
+    let mut label = if last > 0 && scores[last - 1] > scores[last] {
+        last - 1
+    } else {
+        last
+    };
     if scores[label] == f32::NEG_INFINITY {
         return None;
     }
 
     // Backwards, block by block.
-    let mut runs: Vec<TokenRun> = tokens.iter().map(|&token| TokenRun { token, ..TokenRun::default() }).collect();
+    let mut runs: Vec<TokenRun> = tokens
+        .iter()
+        .map(|&token| TokenRun {
+            token,
+            ..TokenRun::default()
+        })
+        .collect();
     let mut steps = vec![0u8; block * labels.count()];
     for (index, start) in at_block.into_iter().enumerate().rev() {
         let first = index * block;
@@ -80,13 +94,23 @@ impl Labels<'_> {
 
     /// Best scores after one more frame. `chosen` hears, for each label, how many labels back its
     /// best predecessor is; the nearest of equals.
-    fn advance(&self, scores: &[f32], row: &[f32], next: &mut [f32], mut chosen: impl FnMut(usize, u8)) {
+    fn advance(
+        &self,
+        scores: &[f32],
+        row: &[f32],
+        next: &mut [f32],
+        mut chosen: impl FnMut(usize, u8),
+    ) {
         for label in 0..self.count() {
             let (mut best, mut step) = (scores[label], 0);
             if label >= 1 && scores[label - 1] > best {
                 (best, step) = (scores[label - 1], 1);
             }
-            let token = if label % 2 == 1 { self.tokens[label / 2] } else { BLANK };
+            let token = if label % 2 == 1 {
+                self.tokens[label / 2]
+            } else {
+                BLANK
+            };
             let over_blank = label % 2 == 1 && label >= 3 && token != self.tokens[label / 2 - 1];
             if over_blank && scores[label - 2] > best {
                 (best, step) = (scores[label - 2], 2);

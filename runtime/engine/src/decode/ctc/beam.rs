@@ -38,15 +38,27 @@ pub fn prefix_beam(
 ) -> Vec<Hypothesis> {
     let mut search = PrefixBeam::new(graph, width);
     let constrained = graph.states() > 1;
-    let lookahead = constrained.then(|| Lookahead::new(log_probs, vocab_size, graph)).flatten();
+    let lookahead = constrained
+        .then(|| Lookahead::new(log_probs, vocab_size, graph))
+        .flatten();
     let frames = log_probs.len() / vocab_size;
     for (frame, row) in log_probs.chunks_exact(vocab_size).enumerate() {
-        search.step(row, match &lookahead {
-            Some(lookahead) => Outlook::Known { lookahead, frames: frame + 1 },
-            None => Outlook::Left(frames - frame - 1),
-        });
+        search.step(
+            row,
+            match &lookahead {
+                Some(lookahead) => Outlook::Known {
+                    lookahead,
+                    frames: frame + 1,
+                },
+                None => Outlook::Left(frames - frame - 1),
+            },
+        );
     }
-    search.hypotheses().filter(|h| h.complete).take(count).collect()
+    search
+        .hypotheses()
+        .filter(|h| h.complete)
+        .take(count)
+        .collect()
 }
 
 /// What is known of the frames after a step.
@@ -145,7 +157,12 @@ impl<'g> PrefixBeam<'g> {
             graph,
             width: width.clamp(1, MAX_BEAM),
             nodes: alloc::vec![root],
-            beam: alloc::vec![Entry { node: 0, blank: 0.0, label: NEVER, total: 0.0 }],
+            beam: alloc::vec![Entry {
+                node: 0,
+                blank: 0.0,
+                label: NEVER,
+                total: 0.0
+            }],
             offset: 0.0,
             inside: Vec::new(),
             candidates: Vec::new(),
@@ -158,12 +175,19 @@ impl<'g> PrefixBeam<'g> {
     /// When `row` has fewer values than the acceptor has tokens, or the look-ahead is another
     /// acceptor's or of fewer frames.
     pub fn step(&mut self, row: &[f32], outlook: Outlook<'_>) {
-        assert!(row.len() >= self.graph.vocab_size(), "a log-probability for each token");
+        assert!(
+            row.len() >= self.graph.vocab_size(),
+            "a log-probability for each token"
+        );
         for (index, entry) in self.beam.iter().enumerate() {
             self.nodes[entry.node as usize].entry = index as u32;
         }
         let kept = core::mem::take(&mut self.candidates);
-        let mut top = Top { width: self.width, bound: NEVER, kept };
+        let mut top = Top {
+            width: self.width,
+            bound: NEVER,
+            kept,
+        };
         top.kept.clear();
         self.stay(row, outlook, &mut top);
         self.extend(row, outlook, &mut top);
@@ -193,7 +217,7 @@ impl<'g> PrefixBeam<'g> {
                 // It has paths that end in a blank, so that any token may follow at once.
                 Outlook::Left(left) => self.if_fits(total, node.state, BLANK, left),
                 Outlook::Known { lookahead, frames } => {
-                    let blank = blank + lookahead.after_blank(frames, node.state);
+                    let blank = blank + lookahead.of(frames, node.state);
                     match node.arc {
                         NONE => blank,
                         arc => log_add(blank, label + lookahead.in_token(frames, arc)),
@@ -201,7 +225,15 @@ impl<'g> PrefixBeam<'g> {
                 }
             };
             let (from, arc) = (index as u32, NONE);
-            top.offer(Candidate { from, arc, token: BLANK, blank, label, total, rank });
+            top.offer(Candidate {
+                from,
+                arc,
+                token: BLANK,
+                blank,
+                label,
+                total,
+                rank,
+            });
         }
         self.inside.sort_unstable();
     }
@@ -221,7 +253,15 @@ impl<'g> PrefixBeam<'g> {
                     Outlook::Known { lookahead, frames } => label + lookahead.in_token(frames, arc),
                 };
                 if rank >= top.bound && !inside.contains(&(from, token)) {
-                    top.offer(Candidate { from, arc, token, blank: NEVER, label, total: label, rank });
+                    top.offer(Candidate {
+                        from,
+                        arc,
+                        token,
+                        blank: NEVER,
+                        label,
+                        total: label,
+                        rank,
+                    });
                 }
             }
         }
@@ -229,7 +269,11 @@ impl<'g> PrefixBeam<'g> {
 
     fn if_fits(&self, score: f32, state: u32, last: u32, left: usize) -> f32 {
         let needed = self.graph.frames_needed(state, last);
-        if needed.is_some_and(|needed| needed <= left) { score } else { NEVER }
+        if needed.is_some_and(|needed| needed <= left) {
+            score
+        } else {
+            NEVER
+        }
     }
 
     /// The prefixes of the beam, best first, complete or not.
@@ -254,8 +298,17 @@ impl<'g> PrefixBeam<'g> {
             .iter()
             .map(|c| {
                 let from = before[c.from as usize].node;
-                let node = if c.token == BLANK { from } else { self.child(from, c.arc) };
-                Entry { node, blank: c.blank - best, label: c.label - best, total: c.total - best }
+                let node = if c.token == BLANK {
+                    from
+                } else {
+                    self.child(from, c.arc)
+                };
+                Entry {
+                    node,
+                    blank: c.blank - best,
+                    label: c.label - best,
+                    total: c.total - best,
+                }
             })
             .collect();
         self.candidates = candidates;
@@ -274,7 +327,15 @@ impl<'g> PrefixBeam<'g> {
         let child = self.nodes.len() as u32;
         let Arc { token, to: state } = self.graph.all_arcs()[arc as usize];
         let next_sibling = self.nodes[parent as usize].first_child;
-        self.nodes.push(Node { arc, token, state, parent, first_child: NONE, next_sibling, entry: NONE });
+        self.nodes.push(Node {
+            arc,
+            token,
+            state,
+            parent,
+            first_child: NONE,
+            next_sibling,
+            entry: NONE,
+        });
         self.nodes[parent as usize].first_child = child;
         child
     }
@@ -294,7 +355,11 @@ impl Entry {
     /// Log-probability of the paths that `token` may follow as a new token: after the same token
     /// only those that end in a blank.
     fn before(&self, token: u32, last: u32) -> f32 {
-        if token == last { self.blank } else { self.total }
+        if token == last {
+            self.blank
+        } else {
+            self.total
+        }
     }
 }
 
@@ -329,5 +394,8 @@ impl Top {
 
 /// A total order, so that equal ranks give the same beam everywhere.
 fn best_first(a: &Candidate, b: &Candidate) -> Ordering {
-    b.rank.total_cmp(&a.rank).then(a.from.cmp(&b.from)).then(a.token.cmp(&b.token))
+    b.rank
+        .total_cmp(&a.rank)
+        .then(a.from.cmp(&b.from))
+        .then(a.token.cmp(&b.token))
 }

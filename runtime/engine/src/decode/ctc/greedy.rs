@@ -34,7 +34,12 @@ pub fn greedy<'b>(
             let Some(run) = buffer.get_mut(count) else {
                 return Err(DecodeError::BufferTooSmall { needed: frames });
             };
-            *run = TokenRun { token, start: frame as u32, end: frame as u32, confidence: 0.0 };
+            *run = TokenRun {
+                token,
+                start: frame as u32,
+                end: frame as u32,
+                confidence: 0.0,
+            };
             count += 1;
         }
         if token != BLANK {

@@ -34,10 +34,15 @@ impl Lookahead {
     /// # Panics
     /// When `vocab_size` is less than the acceptor's.
     pub fn new(log_probs: &[f32], vocab_size: usize, graph: &TokenGraph) -> Option<Self> {
-        assert!(vocab_size >= graph.vocab_size(), "a log-probability for each token");
+        assert!(
+            vocab_size >= graph.vocab_size(),
+            "a log-probability for each token"
+        );
         let frames = log_probs.len() / vocab_size;
         let (arcs, states) = (graph.all_arcs().len(), graph.states());
-        let size = (arcs + states).checked_mul(frames + 1).filter(|&size| size <= MAX_VALUES)?;
+        let size = (arcs + states)
+            .checked_mul(frames + 1)
+            .filter(|&size| size <= MAX_VALUES)?;
 
         let mut values = vec![NEVER; size];
         let end = |state| if graph.accepts_at(state) { 0.0 } else { NEVER };
@@ -65,16 +70,24 @@ impl Lookahead {
                 before[arcs + state] = (blank + of_states[state]).max(ways[state].best);
             }
         }
-        Some(Lookahead { arcs, states, values })
+        Some(Lookahead {
+            arcs,
+            states,
+            values,
+        })
     }
 
     /// After `frames` frames, the last of which had the token of this arc.
-    pub(super) fn in_token(&self, frames: usize, arc: u32) -> f32 {
+    pub(in crate::decode) fn in_token(&self, frames: usize, arc: u32) -> f32 {
         self.values[(self.arcs + self.states) * frames + arc as usize]
     }
 
-    /// After `frames` frames, the last of which, if any, had a blank.
-    pub(super) fn after_blank(&self, frames: usize, state: u32) -> f32 {
+    /// The log-probability of the best path from `state` after `frames` frames, the last of which, if
+    /// any, had a blank.
+    ///
+    /// # Panics
+    /// When there are no so many frames or states.
+    pub fn of(&self, frames: usize, state: u32) -> f32 {
         self.values[(self.arcs + self.states) * frames + self.arcs + state as usize]
     }
 }
@@ -88,11 +101,19 @@ struct Ways {
 }
 
 impl Ways {
-    const NONE: Ways = Ways { best: NEVER, token: BLANK, otherwise: NEVER };
+    const NONE: Ways = Ways {
+        best: NEVER,
+        token: BLANK,
+        otherwise: NEVER,
+    };
 
     fn add(&mut self, token: u32, value: f32) {
         if value > self.best {
-            *self = Ways { best: value, token, otherwise: self.best };
+            *self = Ways {
+                best: value,
+                token,
+                otherwise: self.best,
+            };
         } else if value > self.otherwise {
             self.otherwise = value;
         }
@@ -100,7 +121,11 @@ impl Ways {
 
     /// With any token but this one.
     fn but(&self, token: u32) -> f32 {
-        if self.token == token { self.otherwise } else { self.best }
+        if self.token == token {
+            self.otherwise
+        } else {
+            self.best
+        }
     }
 }
 
@@ -117,7 +142,11 @@ fn find_ways(ways: &mut [Ways], graph: &TokenGraph, row: &[f32], of_arcs: &[f32]
     for state in 0..ways.len() {
         let also = graph.also(state as u32);
         if also != NONE {
-            let Ways { best, token, otherwise } = ways[also as usize];
+            let Ways {
+                best,
+                token,
+                otherwise,
+            } = ways[also as usize];
             ways[state].add(token, best);
             // Which token it has does not matter: it is not the best, or differs from it.
             ways[state].add(NONE, otherwise);

@@ -60,10 +60,15 @@ pub fn log_softmax(logits: &[f32], out: &mut [f32]) {
 /// The number of frames in `logits`, after checking that it is `frames` rows of `vocab_size` numbers.
 fn check(logits: &[f32], vocab_size: usize) -> Result<usize, DecodeError> {
     if vocab_size < 2 || !logits.len().is_multiple_of(vocab_size) {
-        return Err(DecodeError::WrongShape { values: logits.len(), vocab_size });
+        return Err(DecodeError::WrongShape {
+            values: logits.len(),
+            vocab_size,
+        });
     }
     match logits.iter().position(|logit| !logit.is_finite()) {
-        Some(index) => Err(DecodeError::NotFinite { frame: index / vocab_size }),
+        Some(index) => Err(DecodeError::NotFinite {
+            frame: index / vocab_size,
+        }),
         None => Ok(logits.len() / vocab_size),
     }
 }
@@ -76,14 +81,19 @@ fn check(logits: &[f32], vocab_size: usize) -> Result<usize, DecodeError> {
 pub fn log_probs(logits: &[f32], vocab_size: usize) -> Result<alloc::vec::Vec<f32>, DecodeError> {
     check(logits, vocab_size)?;
     let mut out = alloc::vec![0.0; logits.len()];
-    for (logits, out) in logits.chunks_exact(vocab_size).zip(out.chunks_exact_mut(vocab_size)) {
+    for (logits, out) in logits
+        .chunks_exact(vocab_size)
+        .zip(out.chunks_exact_mut(vocab_size))
+    {
         log_softmax(logits, out);
     }
     Ok(out)
 }
 
 fn log_sum_exp(logits: &[f32]) -> f32 {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let largest = logits
+        .iter()
+        .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
     let mut sum = 0.0;
     for &logit in logits {
         sum += math::exp(logit - largest);

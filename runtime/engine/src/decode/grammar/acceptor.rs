@@ -39,8 +39,18 @@ pub(in crate::decode) const ACCEPT: u32 = 1;
 
 impl Acceptor {
     pub(super) fn build(tree: &Tree) -> Result<Self, GrammarError> {
-        let acceptor = Acceptor { states: 2, arcs: Vec::new(), empty_arcs: Vec::new() };
-        let mut builder = Builder { tree, acceptor, inside: Vec::new(), depth: 0, line: 0 };
+        let acceptor = Acceptor {
+            states: 2,
+            arcs: Vec::new(),
+            empty_arcs: Vec::new(),
+        };
+        let mut builder = Builder {
+            tree,
+            acceptor,
+            inside: Vec::new(),
+            depth: 0,
+            line: 0,
+        };
         builder.add(tree.sentence, START, ACCEPT)?;
         let mut acceptor = builder.acceptor;
         acceptor.arcs.sort_unstable();
@@ -84,7 +94,10 @@ impl Acceptor {
         self.close(&mut states, &mut marked);
         for &word in sentence {
             let arcs = states.iter().flat_map(|&state| self.arcs(state));
-            states = arcs.filter(|arc| arc.word == word).map(|arc| arc.to).collect();
+            states = arcs
+                .filter(|arc| arc.word == word)
+                .map(|arc| arc.to)
+                .collect();
             self.close(&mut states, &mut marked);
         }
         states.contains(&ACCEPT)
@@ -124,7 +137,11 @@ impl Builder<'_> {
         let tree = self.tree;
         match &tree.nodes[node] {
             Node::Word(word) => {
-                self.acceptor.arcs.push(Arc { from, word: *word, to });
+                self.acceptor.arcs.push(Arc {
+                    from,
+                    word: *word,
+                    to,
+                });
                 self.check_size()
             }
             Node::Rule { rule, line } => {
@@ -143,7 +160,11 @@ impl Builder<'_> {
             Node::Sequence(parts) => {
                 let mut before = from;
                 for (index, &part) in parts.iter().enumerate() {
-                    let after = if index + 1 == parts.len() { to } else { self.state()? };
+                    let after = if index + 1 == parts.len() {
+                        to
+                    } else {
+                        self.state()?
+                    };
                     self.add(part, before, after)?;
                     before = after;
                 }

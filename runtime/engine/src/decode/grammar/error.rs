@@ -83,28 +83,50 @@ impl fmt::Display for GrammarErrorKind {
         match self {
             TooLong => write!(f, "the file is larger than 1 MiB; is it a grammar?"),
             NotText => write!(f, "the file is not UTF-8 text; is it a grammar?"),
-            Empty => write!(f, "there is nothing in it; write `sentence = ...` or `words: ...`"),
+            Empty => write!(
+                f,
+                "there is nothing in it; write `sentence = ...` or `words: ...`"
+            ),
             Character(c) => {
-                write!(f, "unexpected character `{}`; put a word that holds it in quotes", c.escape_debug())
+                write!(
+                    f,
+                    "unexpected character `{}`; put a word that holds it in quotes",
+                    c.escape_debug()
+                )
             }
-            Quote => write!(f, "a quote needs a word without spaces and then a second quote"),
+            Quote => write!(
+                f,
+                "a quote needs a word without spaces and then a second quote"
+            ),
             LongSymbol => write!(f, "a word or name is longer than 64 bytes; shorten it"),
             Expected { expected, found } => write!(f, "expected {expected}, found {found}"),
             MixedForms => write!(f, "`words:` stands alone; write either one list or rules"),
             Twice { rule, first } => {
-                write!(f, "rule `{rule}` is on line {first} already; join the two with `|`")
+                write!(
+                    f,
+                    "rule `{rule}` is on line {first} already; join the two with `|`"
+                )
             }
             NoSentence => write!(f, "no rule is called `sentence`; add `sentence = ...`"),
             Unused(rule) => {
-                write!(f, "no sentence uses rule `{rule}`; check the spelling of its name, or remove it")
+                write!(
+                    f,
+                    "no sentence uses rule `{rule}`; check the spelling of its name, or remove it"
+                )
             }
             Recursive(rule) => {
-                write!(f, "rule `{rule}` contains itself; use `x*` or `x+` for repetition")
+                write!(
+                    f,
+                    "rule `{rule}` contains itself; use `x*` or `x+` for repetition"
+                )
             }
             TooDeep => write!(f, "groups or rules are nested too deeply; flatten them"),
             TooLarge(what) => write!(f, "the grammar has too many {what}; make it smaller"),
             Unspellable(word) => {
-                write!(f, "`{word}` is no rule, and no word that the model can spell; check the spelling")
+                write!(
+                    f,
+                    "`{word}` is no rule, and no word that the model can spell; check the spelling"
+                )
             }
             NoSpace => write!(
                 f,

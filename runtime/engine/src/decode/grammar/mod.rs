@@ -13,8 +13,7 @@ use acceptor::Acceptor;
 pub use error::{GrammarError, GrammarErrorKind};
 
 /// The grammars that ship with the engine: name and source.
-pub const SHIPPED: [(&str, &str); 1] =
-    [("grid", include_str!("../../../grammars/grid.grammar"))];
+pub const SHIPPED: [(&str, &str); 1] = [("grid", include_str!("../../../grammars/grid.grammar"))];
 
 /// A grammar, read from a file and checked. It is not yet bound to the tokens of a model.
 #[derive(Clone, Debug)]
@@ -38,7 +37,10 @@ impl Grammar {
     pub fn parse(source: impl AsRef<[u8]>) -> Result<Self, GrammarError> {
         let tree = parse::parse(source.as_ref())?;
         let acceptor = Acceptor::build(&tree)?;
-        Ok(Grammar { words: tree.words, acceptor })
+        Ok(Grammar {
+            words: tree.words,
+            acceptor,
+        })
     }
 
     /// The grammar of [`SHIPPED`] with this name.
@@ -55,8 +57,10 @@ impl Grammar {
     /// Whether this sequence of words is a sentence of the grammar.
     pub fn accepts<'w>(&self, sentence: impl IntoIterator<Item = &'w str>) -> bool {
         let number = |text: &str| self.words.iter().position(|word| word.text == text);
-        let sentence: Option<Vec<u32>> =
-            sentence.into_iter().map(|text| number(text).map(|n| n as u32)).collect();
+        let sentence: Option<Vec<u32>> = sentence
+            .into_iter()
+            .map(|text| number(text).map(|n| n as u32))
+            .collect();
         sentence.is_some_and(|sentence| self.acceptor.accepts(&sentence))
     }
 

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::error::{GrammarError, GrammarErrorKind};
 use super::Word;
+use super::error::{GrammarError, GrammarErrorKind};
 
 /// Largest source in bytes.
 const MAX_SOURCE: usize = 1 << 20;
@@ -28,7 +28,10 @@ pub(super) struct Tree {
 
 pub(super) enum Node {
     Word(u32),
-    Rule { rule: usize, line: u32 },
+    Rule {
+        rule: usize,
+        line: u32,
+    },
     Sequence(Vec<usize>),
     Choice(Vec<usize>),
     Optional(usize),
@@ -51,15 +54,28 @@ pub(super) fn parse(source: &[u8]) -> Result<Tree, GrammarError> {
     }
     let text = core::str::from_utf8(source).map_err(|error| {
         let before = &source[..error.valid_up_to()];
-        GrammarErrorKind::NotText.at(1 + before.iter().filter(|&&byte| byte == b'\n').count() as u32)
+        GrammarErrorKind::NotText
+            .at(1 + before.iter().filter(|&&byte| byte == b'\n').count() as u32)
     })?;
     let items = lex(text.strip_prefix('\u{feff}').unwrap_or(text))?;
-    Parser { items, at: 0, names: BTreeMap::new(), word_numbers: BTreeMap::new(), tree: Tree::new() }.parse()
+    Parser {
+        items,
+        at: 0,
+        names: BTreeMap::new(),
+        word_numbers: BTreeMap::new(),
+        tree: Tree::new(),
+    }
+    .parse()
 }
 
 impl Tree {
     fn new() -> Self {
-        Tree { nodes: Vec::new(), rules: Vec::new(), words: Vec::new(), sentence: 0 }
+        Tree {
+            nodes: Vec::new(),
+            rules: Vec::new(),
+            words: Vec::new(),
+            sentence: 0,
+        }
     }
 }
 
@@ -113,11 +129,19 @@ fn lex(text: &str) -> Result<Vec<Item<'_>>, GrammarError> {
             if len > MAX_SYMBOL + 2 || matches!(what, Lexeme::Symbol(s) if s.len() > MAX_SYMBOL) {
                 return Err(GrammarErrorKind::LongSymbol.at(number));
             }
-            items.push(Item { line: number, begins, what });
+            items.push(Item {
+                line: number,
+                begins,
+                what,
+            });
             rest = &rest[len..];
         }
     }
-    items.push(Item { line: last, begins: true, what: Lexeme::End });
+    items.push(Item {
+        line: last,
+        begins: true,
+        what: Lexeme::End,
+    });
     Ok(items)
 }
 
@@ -172,7 +196,9 @@ impl<'s> Parser<'s> {
             self.at += 2;
             self.tree.rules[index].body = self.choice(0)?;
             if !self.peek().begins {
-                return Err(self.expected("`|` or the end of the rule (a new rule is not indented)"));
+                return Err(
+                    self.expected("`|` or the end of the rule (a new rule is not indented)")
+                );
             }
             index += 1;
         }
@@ -196,8 +222,16 @@ impl<'s> Parser<'s> {
             };
             self.at = index + 1;
             match self.peek() {
-                Item { what: Lexeme::Mark('='), begins: false, .. } => (),
-                Item { what: Lexeme::Mark(':'), begins: false, .. } if name == "words" => {
+                Item {
+                    what: Lexeme::Mark('='),
+                    begins: false,
+                    ..
+                } => (),
+                Item {
+                    what: Lexeme::Mark(':'),
+                    begins: false,
+                    ..
+                } if name == "words" => {
                     return Err(GrammarErrorKind::MixedForms.at(line));
                 }
                 _ => return Err(self.expected("`=` after a rule's name")),
@@ -210,7 +244,11 @@ impl<'s> Parser<'s> {
                 return Err(GrammarErrorKind::TooLarge("rules").at(line));
             }
             self.names.insert(name, self.tree.rules.len());
-            self.tree.rules.push(Rule { name: String::from(name), line, body: 0 });
+            self.tree.rules.push(Rule {
+                name: String::from(name),
+                line,
+                body: 0,
+            });
         }
         self.at = 0;
         Ok(())
@@ -224,7 +262,11 @@ impl<'s> Parser<'s> {
         while self.accept('|') {
             sequences.push(self.sequence(depth)?);
         }
-        Ok(if sequences.len() == 1 { sequences[0] } else { self.node(Node::Choice(sequences)) })
+        Ok(if sequences.len() == 1 {
+            sequences[0]
+        } else {
+            self.node(Node::Choice(sequences))
+        })
     }
 
     fn sequence(&mut self, depth: usize) -> Result<usize, GrammarError> {
@@ -321,7 +363,10 @@ impl<'s> Parser<'s> {
     fn word(&mut self, text: &'s str, line: u32) -> usize {
         let words = &mut self.tree.words;
         let number = *self.word_numbers.entry(text).or_insert_with(|| {
-            words.push(Word { text: String::from(text), line });
+            words.push(Word {
+                text: String::from(text),
+                line,
+            });
             words.len() as u32 - 1
         });
         self.node(Node::Word(number))
@@ -347,7 +392,11 @@ impl<'s> Parser<'s> {
     fn expected(&self, what: &'static str) -> GrammarError {
         let item = self.peek();
         let new_line = item.begins && item.what != Lexeme::End;
-        let found = if new_line { String::from("a new line that is not indented") } else { item.what.show() };
+        let found = if new_line {
+            String::from("a new line that is not indented")
+        } else {
+            item.what.show()
+        };
         expected(what, item.line, found)
     }
 }

@@ -5,10 +5,12 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use viseme_format::spec::TokenKind;
+
 use super::{Arc, NONE, State, TokenGraph};
 use crate::decode::grammar::acceptor::{ACCEPT, Acceptor, START};
 use crate::decode::grammar::{Grammar, GrammarError, GrammarErrorKind};
-use crate::decode::vocabulary::{TokenKind, Vocabulary};
+use crate::decode::vocabulary::Vocabulary;
 
 /// Limits over words; on the sets of states together; and on steps taken (about a second).
 const MAX_WORD_STATES: usize = 1 << 16;
@@ -19,36 +21,68 @@ const MAX_WORK: usize = 1 << 23;
 const MAX_STATES: usize = 1 << 20;
 const MAX_ARCS: usize = 1 << 21;
 
-pub(super) fn compile(grammar: &Grammar, vocabulary: &Vocabulary) -> Result<TokenGraph, GrammarError> {
+pub(super) fn compile(
+    grammar: &Grammar,
+    vocabulary: &Vocabulary,
+) -> Result<TokenGraph, GrammarError> {
     let (spellings, spelling_of) = spell(grammar, vocabulary)?;
     let sentences = determine(grammar.acceptor(), &spelling_of)?;
     if vocabulary.kind() == TokenKind::Word {
         return Ok(over_words(&sentences, &spellings, vocabulary));
     }
-    let many = sentences.arcs.iter().any(|arc| sentences.arcs(arc.to).next().is_some());
+    let many = sentences
+        .arcs
+        .iter()
+        .any(|arc| sentences.arcs(arc.to).next().is_some());
     if vocabulary.kind() == TokenKind::Char && many && vocabulary.token(" ").is_none() {
         return Err(GrammarErrorKind::NoSpace.at(0));
     }
-    Speller { sentences: &sentences, spellings: &spellings, vocabulary, states: Vec::new(), arcs: Vec::new() }
-        .spell()
+    Speller {
+        sentences: &sentences,
+        spellings: &spellings,
+        vocabulary,
+        states: Vec::new(),
+        arcs: Vec::new(),
+    }
+    .spell()
 }
 
 /// The text that the model's tokens form for each word of the grammar: all texts, sorted, and for
 /// each word the number of its text.
-fn spell(grammar: &Grammar, vocabulary: &Vocabulary) -> Result<(Vec<String>, Vec<u32>), GrammarError> {
+fn spell(
+    grammar: &Grammar,
+    vocabulary: &Vocabulary,
+) -> Result<(Vec<String>, Vec<u32>), GrammarError> {
     let mut texts = Vec::with_capacity(grammar.word_count());
     for number in 0..grammar.word_count() as u32 {
         let word = grammar.word(number);
-        let versions = [word.text.clone(), word.text.to_lowercase(), word.text.to_uppercase()];
-        let mark = if vocabulary.kind() == TokenKind::Piece { " " } else { "" };
-        let spelled = versions.into_iter().map(|version| String::from(mark) + &version);
+        let versions = [
+            word.text.clone(),
+            word.text.to_lowercase(),
+            word.text.to_uppercase(),
+        ];
+        let mark = if vocabulary.kind() == TokenKind::Piece {
+            " "
+        } else {
+            ""
+        };
+        let spelled = versions
+            .into_iter()
+            .map(|version| String::from(mark) + &version);
         match spelled.into_iter().find(|text| can_spell(text, vocabulary)) {
             Some(text) => texts.push(text),
             None => return Err(GrammarErrorKind::Unspellable(word.text.clone()).at(word.line)),
         }
     }
-    let spellings: Vec<String> = texts.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
-    let numbers = texts.iter().map(|text| spellings.partition_point(|other| other < text) as u32);
+    let spellings: Vec<String> = texts
+        .iter()
+        .cloned()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let numbers = texts
+        .iter()
+        .map(|text| spellings.partition_point(|other| other < text) as u32);
     let numbers = numbers.collect();
     Ok((spellings, numbers))
 }
@@ -87,8 +121,14 @@ struct WordArc {
 
 impl Sentences {
     fn arcs(&self, state: u32) -> impl Iterator<Item = WordArc> {
-        let first = if state == 0 { 0 } else { self.states[state as usize - 1].1 };
-        self.arcs[first..self.states[state as usize].1].iter().copied()
+        let first = if state == 0 {
+            0
+        } else {
+            self.states[state as usize - 1].1
+        };
+        self.arcs[first..self.states[state as usize].1]
+            .iter()
+            .copied()
     }
 
     fn accepts_at(&self, state: u32) -> bool {
@@ -104,12 +144,16 @@ fn determine(acceptor: &Acceptor, spelling_of: &[u32]) -> Result<Sentences, Gram
     acceptor.close(&mut start, &mut marked);
     let mut sets = vec![start.clone()];
     let mut numbers = BTreeMap::from([(start, 0u32)]);
-    let mut found = Sentences { states: Vec::new(), arcs: Vec::new() };
+    let mut found = Sentences {
+        states: Vec::new(),
+        arcs: Vec::new(),
+    };
     let (mut work, mut members) = (0, 0);
     while let Some(set) = sets.get(found.states.len()) {
         let arcs = set.iter().flat_map(|&state| acceptor.arcs(state));
-        let mut arcs: Vec<(u32, u32)> =
-            arcs.map(|arc| (spelling_of[arc.word as usize], arc.to)).collect();
+        let mut arcs: Vec<(u32, u32)> = arcs
+            .map(|arc| (spelling_of[arc.word as usize], arc.to))
+            .collect();
         arcs.sort_unstable();
         arcs.dedup();
         let accepts = set.contains(&ACCEPT);
@@ -128,7 +172,10 @@ fn determine(acceptor: &Acceptor, spelling_of: &[u32]) -> Result<Sentences, Gram
                     number
                 }
             };
-            found.arcs.push(WordArc { word: arcs[0].0, to });
+            found.arcs.push(WordArc {
+                word: arcs[0].0,
+                to,
+            });
             if work > MAX_WORK || members > MAX_SET_MEMBERS || sets.len() > MAX_WORD_STATES {
                 return Err(GrammarErrorKind::TooLarge("states").at(0));
             }
@@ -144,14 +191,26 @@ fn determine(acceptor: &Acceptor, spelling_of: &[u32]) -> Result<Sentences, Gram
 /// Words are tokens: the same states and arcs.
 fn over_words(sentences: &Sentences, spellings: &[String], vocabulary: &Vocabulary) -> TokenGraph {
     let token = |word: u32| vocabulary.token(&spellings[word as usize]).unwrap_or(NONE);
-    let arcs = sentences.arcs.iter().map(|arc| Arc { token: token(arc.word), to: arc.to }).collect();
+    let arcs = sentences
+        .arcs
+        .iter()
+        .map(|arc| Arc {
+            token: token(arc.word),
+            to: arc.to,
+        })
+        .collect();
     let mut first = 0;
     let states = sentences.states.iter().map(|&(accepts, last)| {
         let state = State::new(first, last, NONE, accepts);
         first = last;
         state
     });
-    TokenGraph { vocab_size: vocabulary.len(), start: 0, states: states.collect(), arcs }
+    TokenGraph {
+        vocab_size: vocabulary.len(),
+        start: 0,
+        states: states.collect(),
+        arcs,
+    }
 }
 
 /// Spells words out in characters or pieces.
@@ -177,7 +236,10 @@ struct Prefix<'w> {
 
 impl Speller<'_> {
     fn spell(mut self) -> Result<TokenGraph, GrammarError> {
-        let space = self.vocabulary.token(" ").filter(|_| self.vocabulary.kind() == TokenKind::Char);
+        let space = self
+            .vocabulary
+            .token(" ")
+            .filter(|_| self.vocabulary.kind() == TokenKind::Char);
         for state in 0..self.sentences.states.len() as u32 {
             // In the place of the state where a word begins; it is filled in by `spell_words`.
             let pieces = self.vocabulary.kind() == TokenKind::Piece;
@@ -185,22 +247,38 @@ impl Speller<'_> {
             self.states.push(State::new(0, 0, NONE, accepts && pieces));
             let first = self.arcs.len();
             let more = self.sentences.arcs(state).next().is_some();
-            self.arcs.extend(space.filter(|_| more).map(|token| Arc { token, to: 2 * state }));
-            self.states.push(State::new(first, self.arcs.len(), NONE, accepts));
+            self.arcs.extend(space.filter(|_| more).map(|token| Arc {
+                token,
+                to: 2 * state,
+            }));
+            self.states
+                .push(State::new(first, self.arcs.len(), NONE, accepts));
         }
         for state in 0..self.sentences.states.len() as u32 {
             self.spell_words(state)?;
         }
         let start = self.states.len() as u32;
-        self.states.push(State::new(0, 0, 0, self.sentences.accepts_at(0)));
+        self.states
+            .push(State::new(0, 0, 0, self.sentences.accepts_at(0)));
         let vocab_size = self.vocabulary.len();
-        Ok(TokenGraph { vocab_size, start, states: self.states, arcs: self.arcs })
+        Ok(TokenGraph {
+            vocab_size,
+            start,
+            states: self.states,
+            arcs: self.arcs,
+        })
     }
 
     /// Adds the words that may come in a state.
     fn spell_words(&mut self, state: u32) -> Result<(), GrammarError> {
         let words: Vec<WordArc> = self.sentences.arcs(state).collect();
-        let mut open = vec![(2 * state, Prefix { words: &words, len: 0 })];
+        let mut open = vec![(
+            2 * state,
+            Prefix {
+                words: &words,
+                len: 0,
+            },
+        )];
         let mut known = BTreeMap::new();
         while let Some((from, prefix)) = open.pop() {
             let first = self.arcs.len();
@@ -234,7 +312,11 @@ impl Speller<'_> {
 
     /// The prefixes one character longer than `prefix`.
     fn extensions<'w>(&self, prefix: Prefix<'w>) -> Vec<Prefix<'w>> {
-        let next = |word: &WordArc| self.spellings[word.word as usize][prefix.len..].chars().next();
+        let next = |word: &WordArc| {
+            self.spellings[word.word as usize][prefix.len..]
+                .chars()
+                .next()
+        };
         let groups = prefix.words.chunk_by(|a, b| next(a) == next(b));
         let groups = groups.filter_map(|words| {
             let len = prefix.len + next(&words[0])?.len_utf8();
@@ -254,7 +336,8 @@ impl Speller<'_> {
         }
         let number = self.states.len() as u32;
         let accepts = ends && self.sentences.accepts_at(shortest.to);
-        self.states.push(State::new(0, 0, if ends { between } else { NONE }, accepts));
+        self.states
+            .push(State::new(0, 0, if ends { between } else { NONE }, accepts));
         open.push((number, prefix));
         number
     }

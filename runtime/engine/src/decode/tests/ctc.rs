@@ -20,7 +20,11 @@ fn log_softmax_is_the_logarithm_of_softmax() {
         log_softmax(&logits, &mut found);
         for (found, probability) in found.iter().zip(&softmax(&logits, 52)[0]) {
             let error = (f64::from(*found) - probability.ln()).abs();
-            assert!(error < 3e-7 * f64::from(size).max(4.0), "{found} {} {size}", probability.ln());
+            assert!(
+                error < 3e-7 * f64::from(size).max(4.0),
+                "{found} {} {size}",
+                probability.ln()
+            );
         }
     }
     let mut found = [0.0; 2];
@@ -37,7 +41,11 @@ fn greedy_is_the_collapsed_best_path() {
         let probabilities = softmax(&logits, vocab_size);
         let path: Vec<u32> = probabilities
             .iter()
-            .map(|row| (0..vocab_size).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32)
+            .map(|row| {
+                (0..vocab_size)
+                    .max_by(|&a, &b| row[a].total_cmp(&row[b]))
+                    .unwrap() as u32
+            })
             .collect();
         let mut buffer = vec![TokenRun::default(); frames];
         let found = greedy(&logits, vocab_size, &mut buffer).unwrap();
@@ -51,7 +59,9 @@ fn greedy_is_the_collapsed_best_path() {
         for run in found.runs {
             let run_frames = run.start as usize..run.end as usize;
             covered[run_frames.clone()].fill(run.token);
-            let mean = probabilities[run_frames.clone()].iter().map(|row| row[run.token as usize]);
+            let mean = probabilities[run_frames.clone()]
+                .iter()
+                .map(|row| row[run.token as usize]);
             let mean = mean.sum::<f64>() / run_frames.len() as f64;
             assert!((f64::from(run.confidence) - mean).abs() < 1e-6);
         }
@@ -63,9 +73,15 @@ fn greedy_is_the_collapsed_best_path() {
 fn greedy_takes_the_first_of_equals_and_keeps_to_its_buffer() {
     let mut buffer = [TokenRun::default(); 1];
     let found = greedy(&[1.0, 1.0, 1.0, 0.0, 2.0, 2.0], 3, &mut buffer).unwrap();
-    assert_eq!(found.runs.iter().map(|run| run.token).collect::<Vec<_>>(), [1]);
+    assert_eq!(
+        found.runs.iter().map(|run| run.token).collect::<Vec<_>>(),
+        [1]
+    );
     let two = [0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
-    assert_eq!(greedy(&two, 3, &mut buffer), Err(DecodeError::BufferTooSmall { needed: 2 }));
+    assert_eq!(
+        greedy(&two, 3, &mut buffer),
+        Err(DecodeError::BufferTooSmall { needed: 2 })
+    );
     assert!(greedy(&[], 3, &mut []).unwrap().runs.is_empty());
 }
 
@@ -98,7 +114,10 @@ fn a_narrow_beam_keeps_only_its_width_and_never_scores_too_high() {
         }
         for hypothesis in &found {
             let bound = forward(&probabilities, &hypothesis.tokens).ln() + CLOSE;
-            assert!(f64::from(hypothesis.score) <= bound, "{hypothesis:?} > {bound}");
+            assert!(
+                f64::from(hypothesis.score) <= bound,
+                "{hypothesis:?} > {bound}"
+            );
         }
     }
 }
@@ -154,9 +173,18 @@ fn alignment_of_many_frames_follows_the_words() {
     let tokens: Vec<u32> = (0..words as u32).map(|k| 1 + k % 4).collect();
     for (frame, row) in logits.chunks_mut(vocab_size).enumerate() {
         let spoken = (3..8).contains(&(frame % 10)) && frame / 10 < words;
-        row[if spoken { tokens[frame / 10] as usize } else { 0 }] = 4.0;
+        row[if spoken {
+            tokens[frame / 10] as usize
+        } else {
+            0
+        }] = 4.0;
     }
-    let runs = align(&log_probs(&logits, vocab_size).unwrap(), vocab_size, &tokens).unwrap();
+    let runs = align(
+        &log_probs(&logits, vocab_size).unwrap(),
+        vocab_size,
+        &tokens,
+    )
+    .unwrap();
     for (k, run) in runs.iter().enumerate() {
         assert_eq!((run.start, run.end), (10 * k as u32 + 3, 10 * k as u32 + 8));
     }
@@ -165,12 +193,18 @@ fn alignment_of_many_frames_follows_the_words() {
 #[test]
 fn logits_are_checked() {
     let mut buffer = [TokenRun::default(); 4];
-    let wrong = Err(DecodeError::WrongShape { values: 5, vocab_size: 3 });
+    let wrong = Err(DecodeError::WrongShape {
+        values: 5,
+        vocab_size: 3,
+    });
     assert_eq!(greedy(&[0.0; 5], 3, &mut buffer).map(|_| ()), wrong);
     assert!(greedy(&[0.0; 4], 0, &mut buffer).is_err());
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let expected = Err(DecodeError::NotFinite { frame: 1 });
-        assert_eq!(greedy(&[0.0, 0.0, bad, 0.0], 2, &mut buffer).map(|_| ()), expected);
+        assert_eq!(
+            greedy(&[0.0, 0.0, bad, 0.0], 2, &mut buffer).map(|_| ()),
+            expected
+        );
         assert_eq!(log_probs(&[0.0, 0.0, bad, 0.0], 2).map(|_| ()), expected);
     }
 }
@@ -181,7 +215,10 @@ pub fn assert_same(found: &[Hypothesis], expected: &[(Vec<u32>, f64)]) {
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(found.complete);
         let error = (f64::from(found.score) - expected.1).abs();
-        assert!(error < CLOSE * expected.1.abs().max(1.0), "{index}: {found:?} {expected:?}");
+        assert!(
+            error < CLOSE * expected.1.abs().max(1.0),
+            "{index}: {found:?} {expected:?}"
+        );
         assert_eq!(found.tokens, expected.0, "{index}");
     }
 }

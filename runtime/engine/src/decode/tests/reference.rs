@@ -60,7 +60,10 @@ pub fn paths(frames: usize, vocab_size: usize) -> impl Iterator<Item = Vec<u32>>
 }
 
 pub fn path_probability(probabilities: &[Vec<f64>], path: &[u32]) -> f64 {
-    path.iter().zip(probabilities).map(|(&token, row)| row[token as usize]).product()
+    path.iter()
+        .zip(probabilities)
+        .map(|(&token, row)| row[token as usize])
+        .product()
 }
 
 /// The probability of every token sequence that has a path, by summing over all paths.
@@ -93,13 +96,21 @@ pub fn forward(probabilities: &[Vec<f64>], tokens: &[u32]) -> f64 {
             alpha[s] = sum * row[label as usize];
         }
     }
-    alpha[labels.len() - 1] + if tokens.is_empty() { 0.0 } else { alpha[labels.len() - 2] }
+    alpha[labels.len() - 1]
+        + if tokens.is_empty() {
+            0.0
+        } else {
+            alpha[labels.len() - 2]
+        }
 }
 
 /// Sequences with their log-probabilities, best first, without those of probability 0.
 pub fn ranked(sequences: impl IntoIterator<Item = (Vec<u32>, f64)>) -> Vec<(Vec<u32>, f64)> {
-    let mut ranked: Vec<_> =
-        sequences.into_iter().filter(|(_, p)| *p > 0.0).map(|(tokens, p)| (tokens, p.ln())).collect();
+    let mut ranked: Vec<_> = sequences
+        .into_iter()
+        .filter(|(_, p)| *p > 0.0)
+        .map(|(tokens, p)| (tokens, p.ln()))
+        .collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     ranked
 }
@@ -111,7 +122,14 @@ fn the_two_references_agree() {
     let all = all_sequences(&probabilities);
     assert!((all.values().sum::<f64>() - 1.0).abs() < 1e-12);
     for (tokens, sum) in &all {
-        assert!((forward(&probabilities, tokens) / sum - 1.0).abs() < 1e-12, "{tokens:?}");
+        assert!(
+            (forward(&probabilities, tokens) / sum - 1.0).abs() < 1e-12,
+            "{tokens:?}"
+        );
     }
-    assert_eq!(forward(&probabilities, &[1, 1, 1, 1]), 0.0, "needs 7 frames");
+    assert_eq!(
+        forward(&probabilities, &[1, 1, 1, 1]),
+        0.0,
+        "needs 7 frames"
+    );
 }
