@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Bound;
 
 use viseme_format::spec::{self, Conformer, TokenKind};
 
@@ -104,16 +105,17 @@ impl Vocabulary {
         words.join(" ")
     }
 
-    /// Whether some token's text begins with `prefix`.
-    pub(super) fn has_prefix(&self, prefix: &str) -> bool {
-        let from = (
-            core::ops::Bound::Included(prefix),
-            core::ops::Bound::Unbounded,
-        );
-        self.by_text
+    /// The token with this text, and whether longer ones begin with it.
+    pub(super) fn look_up(&self, text: &str) -> (Option<u32>, bool) {
+        let from = (Bound::Included(text), Bound::Unbounded);
+        let mut beginning = self
+            .by_text
             .range::<str, _>(from)
-            .next()
-            .is_some_and(|(text, _)| text.starts_with(prefix))
+            .take_while(|(other, _)| other.starts_with(text));
+        match beginning.next() {
+            Some((other, &token)) if other == text => (Some(token), beginning.next().is_some()),
+            longer => (None, longer.is_some()),
+        }
     }
 }
 

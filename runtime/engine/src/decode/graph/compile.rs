@@ -93,11 +93,16 @@ fn can_spell(text: &str, vocabulary: &Vocabulary) -> bool {
     }
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
-    for begin in 0..text.len() {
-        let ends = (begin + 1..=text.len()).filter(|&end| text.is_char_boundary(end));
-        if reached[begin] {
-            for end in ends {
-                reached[end] |= vocabulary.token(&text[begin..end]).is_some();
+    for begin in (0..text.len()).filter(|&begin| text.is_char_boundary(begin)) {
+        if !reached[begin] {
+            continue;
+        }
+        for (offset, c) in text[begin..].char_indices() {
+            let end = begin + offset + c.len_utf8();
+            let (token, longer) = vocabulary.look_up(&text[begin..end]);
+            reached[end] |= token.is_some();
+            if !longer {
+                break;
             }
         }
     }
@@ -286,7 +291,8 @@ impl Speller<'_> {
             let mut longer = self.extensions(prefix);
             while let Some(next) = longer.pop() {
                 let text = &self.spellings[next.words[0].word as usize][prefix.len..next.len];
-                if let Some(token) = self.vocabulary.token(text) {
+                let (token, go_on) = self.vocabulary.look_up(text);
+                if let Some(token) = token {
                     // A prefix is told from others by its first word and its length.
                     let key = (next.words[0].word, next.len);
                     let to = match known.get(&key) {
@@ -299,7 +305,7 @@ impl Speller<'_> {
                     };
                     self.arcs.push(Arc { token, to });
                 }
-                if self.vocabulary.has_prefix(text) {
+                if go_on {
                     longer.extend(self.extensions(next));
                 }
                 self.check_size()?;
