@@ -1,12 +1,14 @@
 //! Clips with references: what was said in which video, the mouth crops of it, and how well it was read.
 //!
 //! [`manifest`] lists clips with their words and splits, [`grid`] makes such a list from the GRID corpus as it ships,
-//! [`crops`] runs the capture pipeline over a list once and keeps the result on disk, [`score`] counts errors.
+//! [`crops`] runs the capture pipeline over a list once and keeps the result on disk, [`recognise`] turns crops into
+//! text and measures a model, [`score`] counts errors.
 
 pub mod crops;
 pub mod error;
 pub mod grid;
 pub mod manifest;
+pub mod recognise;
 pub mod score;
 
 pub use error::Error;
