@@ -9,7 +9,7 @@ use super::ctc::assert_same;
 use super::reference::*;
 use crate::decode::ctc::{BLANK, Lookahead, MAX_BEAM, Outlook, PrefixBeam, log_probs, prefix_beam};
 use crate::decode::grammar::Grammar;
-use crate::decode::graph::TokenGraph;
+use crate::decode::graph::{Arc, TokenGraph};
 use crate::decode::*;
 
 const TIMES: FrameTimes<'static> = FrameTimes::Regular {
@@ -197,25 +197,69 @@ fn the_look_ahead_is_the_best_path_through_the_frames_to_come() {
             );
         }
     }
-    // A token that goes on, and one that is said again.
-    let graph = TokenGraph::compile(
-        &Grammar::parse("sentence = a a").unwrap(),
-        &Vocabulary::new(TokenKind::Word, ["<blank>", "a"]).unwrap(),
-    )
-    .unwrap();
-    let log_probs = [-1.0, -2.0].repeat(3);
-    let lookahead = Lookahead::new(&log_probs, 2, &graph).unwrap();
-    assert_eq!(lookahead.of(0, graph.start()), -2.0 - 1.0 - 2.0);
-    let (first, arc) = graph.numbered_arcs(graph.start()).next().unwrap();
-    let (second, _) = graph.numbered_arcs(arc.to).next().unwrap();
-    assert_eq!(lookahead.in_token(1, first), -1.0 - 2.0);
-    assert_eq!(
-        lookahead.in_token(2, first),
-        f32::NEG_INFINITY,
-        "no blank between"
-    );
-    assert_eq!(lookahead.of(2, arc.to), -2.0);
-    assert_eq!(lookahead.in_token(1, second), -1.0 - 1.0);
+}
+
+#[test]
+fn the_look_ahead_knows_every_place_of_the_acceptor() {
+    let vocabularies = [
+        Vocabulary::new(TokenKind::Word, ["<blank>", "ba", "b", "ab", "a"]).unwrap(),
+        Vocabulary::new(
+            TokenKind::Piece,
+            ["<blank>", "a", "▁a", "▁", "b", "▁ab", "ba"],
+        )
+        .unwrap(),
+    ];
+    let mut random = Random(28);
+    for vocabulary in &vocabularies {
+        for source in SMALL
+            .map(|small| small.0)
+            .into_iter()
+            .chain(["words: a ab ba"])
+        {
+            let graph = TokenGraph::compile(&Grammar::parse(source).unwrap(), vocabulary).unwrap();
+            let size = vocabulary.len();
+            let log_probs = log_probs(&random.logits(5 * size, 3.0), size).unwrap();
+            let lookahead = Lookahead::new(&log_probs, size, &graph).unwrap();
+            let check = |found: f32, expected: f32| {
+                assert!(
+                    found == expected || (found - expected).abs() < 1e-5,
+                    "{found} {expected}"
+                );
+            };
+            for seen in 0..=5 {
+                let rest = &log_probs[seen * size..];
+                for state in 0..graph.states() as u32 {
+                    check(
+                        lookahead.of(seen, state),
+                        best_completion(&graph, rest, state, BLANK),
+                    );
+                    for (arc, Arc { token, to }) in graph.numbered_arcs(state) {
+                        let expected = best_completion(&graph, rest, to, token);
+                        check(lookahead.in_token(seen, arc), expected);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// By trying all ways through the frames, the last one before which had the token `last`.
+fn best_completion(graph: &TokenGraph, log_probs: &[f32], state: u32, last: u32) -> f32 {
+    if log_probs.is_empty() {
+        return if graph.accepts_at(state) {
+            0.0
+        } else {
+            f32::NEG_INFINITY
+        };
+    }
+    let (row, rest) = log_probs.split_at(graph.vocab_size());
+    let new = graph.arcs(state).filter(|arc| arc.token != last);
+    let new = new.map(|arc| (arc.token, arc.to));
+    [(BLANK, state), (last, state)]
+        .into_iter()
+        .chain(new)
+        .map(|(token, to)| row[token as usize] + best_completion(graph, rest, to, token))
+        .fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[test]
