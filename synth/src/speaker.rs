@@ -226,11 +226,11 @@ impl Look {
         Self {
             skin: skin.clamp(80.0, 210.0),
             contrast: rng.range(0.65, 1.45),
-            half_width: (23.0 + 2.2 * rng.normal()).clamp(17.0, 29.0),
+            half_width: (24.0 + 2.2 * rng.normal()).clamp(18.0, 30.0),
             upper_lip,
             lower_lip,
             upper_tone: lips + rng.range(0.0, 12.0) * scale,
-            lower_tone: lips + rng.range(-8.0, 8.0) * scale,
+            lower_tone: 0.85 * lips + rng.range(-10.0, 8.0) * scale,
             gloss: rng.range(0.0, 16.0) * scale,
             lip_shadow: rng.range(0.04, 0.24),
             soft_rim: rng.range(0.0, 0.6),
@@ -239,18 +239,18 @@ impl Look {
             corner_drop: 0.6 + 1.3 * rng.normal(),
             tilt: 0.7 * rng.normal(),
             skew: (0.22 * rng.normal()).clamp(-0.6, 0.6),
-            cavity: rng.range(34.0, 74.0) * (0.5 + 0.5 * scale),
+            cavity: rng.range(38.0, 92.0) * (0.5 + 0.5 * scale),
             teeth: (rng.range(140.0, 205.0) * (0.4 + 0.6 * scale)).min(215.0),
             teeth_length: rng.range(-0.6, 4.4),
             tooth_width: rng.range(3.4, 5.4),
-            tooth_gaps: rng.range(0.1, 0.9),
+            tooth_gaps: rng.range(0.1, 0.75),
             overbite: rng.range(0.2, 2.4),
-            tongue: rng.range(70.0, 128.0) * (0.4 + 0.6 * scale),
+            tongue: rng.range(82.0, 138.0) * (0.4 + 0.6 * scale),
             nose_height: (24.5 + 2.4 * rng.normal()).clamp(18.0, 31.0),
             nose_half_width: (14.6 + 1.4 * rng.normal()).clamp(10.5, 18.5),
             nose_length: rng.range(7.0, 12.0),
             nostrils: rng.range(0.25, 0.7),
-            nose_shade: rng.range(0.05, 0.28),
+            nose_shade: rng.range(0.0, 0.18),
             folds: rng.range(0.0, 2.0),
             philtrum: rng.range(0.0, 1.0),
             chin: (42.0 + 3.0 * rng.normal()).clamp(33.0, 51.0),
@@ -265,14 +265,14 @@ impl Look {
             light: (0.19 * rng.normal(), -0.3 + 0.22 * rng.normal()),
             ambient: rng.range(0.35, 0.65),
             skin_seed: rng.next_u64(),
-            mouth_offset: 3.5 + 3.0 * rng.normal(),
+            mouth_offset: (6.0 + 3.2 * rng.normal()).clamp(-3.0, 14.0),
         }
     }
 }
 
 impl Style {
     fn draw(rng: &mut Rng) -> Self {
-        let effort = 1.0 + 0.18 * rng.normal();
+        let effort = 1.06 + 0.18 * rng.normal();
         let mut gains = [effort; CHANNELS];
         for gain in &mut gains {
             *gain = (*gain * (1.0 + 0.14 * rng.normal())).clamp(0.45, 1.6);

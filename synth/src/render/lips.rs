@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use crate::speaker::Look;
 
 /// Pixels the jaw moves at `Mouth::jaw` 1.
-const JAW: f32 = 12.5;
+const JAW: f32 = 15.0;
 /// Pixels the upper lip rises at `Mouth::raise` 1.
 const RAISE: f32 = 6.4;
 /// Pixels the lower lip falls at `Mouth::drop` 1.

@@ -27,7 +27,7 @@ impl Scene {
         };
         let behind = (side(), side());
         Self {
-            turn: 0.08 * rng.normal(),
+            turn: 0.06 * rng.normal(),
             light: Light::draw(rng, look),
             behind,
         }
@@ -140,7 +140,9 @@ fn nose(u: f32, v: f32, look: &Look) -> f32 {
     let width = look.nose_half_width;
     // Ridge: highest at the tip, about half of the nose's width above its base.
     let tip = 0.52 * width;
-    let under = smooth((above + 2.0) / (tip + 2.0));
+    // Its tip hangs lower than its sides.
+    let hang = 2.2 * bump(sq(u / (0.5 * width)));
+    let under = smooth((above + 1.2 + hang) / (tip + 2.0));
     let bridge = lerp(1.0, 0.5, smooth((above - tip) / 26.0));
     let spread = width * lerp(1.12, 0.95, smooth((above - tip) / 16.0));
     let mut h = look.nose_length * under * bridge * bump(sq(u / spread) * 0.8);
@@ -169,7 +171,7 @@ fn pigment(u: f32, v: f32, look: &Look, scene: &Scene) -> f32 {
     let hole = sq((un.abs() - 0.43 * width) / (0.31 * width)) + sq((above - 0.8 + tilt) / 2.8);
     let mut factor = 1.0 - look.nostrils * bump(hole * 0.8);
     // Underside of the nose.
-    let under = sq(un / (0.85 * width)) + sq((above - 0.4) / 4.6);
+    let under = sq(un / (0.8 * width)) + sq((above - 0.2) / 4.2);
     factor -= look.nose_shade * bump(under);
     // The crease where a wing meets the cheek.
     let crease = sq((un.abs() - 1.1 * width) / 3.0) + sq((above - 4.2) / 7.5);
@@ -198,7 +200,7 @@ fn folds(u: f32, v: f32, look: &Look) -> f32 {
         look.half_width + 9.0,
         along * (1.3 - 0.3 * along),
     );
-    let away = sq((u.abs() - middle) / 5.0);
+    let away = sq((u.abs() - middle) / 7.0);
     let ends = smooth(along * 4.0) * smooth((1.0 - along) * 2.2);
     look.folds * ends * bump(away)
 }
