@@ -5,16 +5,21 @@
 //! without a second decode. The child is killed and reaped when the source is dropped.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::{FrameSource, Monotonic};
 use crate::error::{one_line, show};
 use crate::frame::MAX_SIDE;
 use crate::{Error, Frame};
+
+/// Longest time that ffmpeg may take for a frame.
+const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 
 /// Frames of a video file.
 pub struct FfmpegVideo {
@@ -66,8 +71,16 @@ impl FfmpegVideo {
 
     /// Time and size of the next frame; `None` when ffmpeg has no more.
     fn next_note(&mut self) -> Result<Option<Note>, Error> {
-        let Ok(note) = self.child.notes.recv() else {
-            return Ok(None);
+        let note = match self.child.notes.recv_timeout(LONGEST_SILENCE) {
+            Ok(note) => note,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                let minutes = LONGEST_SILENCE.as_secs() / 60;
+                let detail = format!(
+                    "ffmpeg gave no frame for {minutes} minutes; try the file in a video player"
+                );
+                return Err(Error::BadFrame(self.path.clone(), detail));
+            }
         };
         let size = *self.size.get_or_insert((note.width, note.height));
         let fits = |side| (1..=MAX_SIDE).contains(&side);
@@ -98,7 +111,8 @@ impl FfmpegVideo {
                     ended.last_line()
                 ),
             )),
-            Verdict::NoStream => Err(Error::NoVideo(self.path.clone())),
+            Verdict::NoStream if ended.has_sound() => Err(Error::NoVideo(self.path.clone())),
+            Verdict::NoStream => Err(Error::NoFrames(self.path.clone())),
             _ if ended.success => Err(Error::NoFrames(self.path.clone())),
             _ => Err(Error::NotMedia(self.path.clone(), ended.last_line())),
         }
@@ -164,7 +178,7 @@ pub(super) struct Transcoder {
     child: Child,
     pub(super) stdout: BufReader<ChildStdout>,
     notes: Receiver<Note>,
-    listener: Option<JoinHandle<VecDeque<String>>>,
+    listener: Option<JoinHandle<Said>>,
 }
 
 impl Transcoder {
@@ -172,8 +186,17 @@ impl Transcoder {
     pub(super) fn start(path: &Path, output: &[&str]) -> Result<Self, Error> {
         // "file:" keeps names such as "concat:a" or "-i" from meaning anything else, and the whitelist keeps a
         // playlist from reaching the network.
-        let mut input = std::ffi::OsString::from("file:");
+        let mut input = OsString::from("file:");
         input.push(path);
+        let mut arguments: Vec<OsString> = ["-protocol_whitelist", "file", "-threads", "2", "-i"]
+            .map(Into::into)
+            .into();
+        arguments.push(input);
+        arguments.extend(output.iter().map(Into::into));
+        Transcoder::run(&arguments)
+    }
+
+    fn run(arguments: &[OsString]) -> Result<Self, Error> {
         let mut child = command("ffmpeg")
             .args([
                 "-hide_banner",
@@ -181,12 +204,8 @@ impl Transcoder {
                 "-nostats",
                 "-loglevel",
                 "level+info",
-                "-protocol_whitelist",
-                "file",
             ])
-            .args(["-threads", "2", "-i"])
-            .arg(input)
-            .args(output)
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -205,16 +224,15 @@ impl Transcoder {
 
     /// Waits for the child. Call when its output has ended.
     pub(super) fn finish(&mut self) -> Ended {
+        // Whatever it still wants to say must not hold it up.
+        let _ = std::io::copy(&mut self.stdout, &mut std::io::sink());
         let success = self.child.wait().is_ok_and(|status| status.success());
-        let complaints = self
+        let said = self
             .listener
             .take()
             .and_then(|l| l.join().ok())
             .unwrap_or_default();
-        Ended {
-            success,
-            complaints,
-        }
+        Ended { success, said }
     }
 }
 
@@ -229,7 +247,7 @@ impl Drop for Transcoder {
 /// What a child left behind.
 pub(super) struct Ended {
     pub(super) success: bool,
-    complaints: VecDeque<String>,
+    said: Said,
 }
 
 /// What ffmpeg's complaints amount to.
@@ -245,15 +263,21 @@ pub(super) enum Verdict {
 
 impl Ended {
     pub(super) fn verdict(&self) -> Verdict {
-        const CUT: [&str; 5] = [
+        const CUT: [&str; 4] = [
             "partial file",
             "moov atom not found",
             "File ended prematurely",
-            "Truncat",
-            "truncat",
+            "runcat",
         ];
-        let said = |needle: &str| self.complaints.iter().any(|line| line.contains(needle));
-        if CUT.iter().any(|needle| said(needle)) {
+        let said = |needle: &str| {
+            self.said
+                .complaints
+                .iter()
+                .any(|line| line.contains(needle))
+        };
+        // A last packet that is only half there also spoils the picture; a spoilt packet alone may be an old fault.
+        let half_packet = self.said.corrupt_packet && !self.said.complaints.is_empty();
+        if half_packet || CUT.iter().any(|needle| said(needle)) {
             Verdict::Cut
         } else if said("matches no streams") {
             Verdict::NoStream
@@ -262,9 +286,15 @@ impl Ended {
         }
     }
 
+    /// Whether ffmpeg saw a sound track.
+    fn has_sound(&self) -> bool {
+        self.said.has_sound
+    }
+
     /// ffmpeg's last words without its own prefixes.
     pub(super) fn last_line(&self) -> String {
         let line = self
+            .said
             .complaints
             .back()
             .map_or("ffmpeg gave no reason", String::as_str);
@@ -277,10 +307,19 @@ impl Ended {
     }
 }
 
-/// Sorts the child's stderr: frame notes go to `notes`, the last complaints are kept.
-fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> VecDeque<String> {
+/// What ffmpeg said beside the frame notes.
+#[derive(Default)]
+struct Said {
+    /// The last lines of level error and above.
+    complaints: VecDeque<String>,
+    corrupt_packet: bool,
+    has_sound: bool,
+}
+
+/// Sorts the child's stderr: frame notes go to `notes`, the rest is summed up.
+fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> Said {
     const LONGEST_LINE: u64 = 4096;
-    let mut complaints = VecDeque::new();
+    let mut said = Said::default();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -288,7 +327,7 @@ fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> VecDeque<String> {
             .take(LONGEST_LINE)
             .read_until(b'\n', &mut line)
         {
-            Ok(0) | Err(_) => return complaints,
+            Ok(0) | Err(_) => return said,
             Ok(_) => {}
         }
         let text = String::from_utf8_lossy(&line);
@@ -301,10 +340,14 @@ fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> VecDeque<String> {
             .iter()
             .any(|level| text.contains(level))
         {
-            if complaints.len() == 16 {
-                complaints.pop_front();
+            if said.complaints.len() == 16 {
+                said.complaints.pop_front();
             }
-            complaints.push_back(text.trim_end().to_owned());
+            said.complaints.push_back(text.trim_end().to_owned());
+        } else {
+            // Transport streams lose packets on the air all the time.
+            said.corrupt_packet |= text.contains("Packet corrupt") && !text.starts_with("[mpegts");
+            said.has_sound |= text.starts_with("[info]   Stream #") && text.contains(": Audio:");
         }
     }
 }
@@ -375,6 +418,29 @@ mod tests {
             Note::parse("[info] n: 0 pts: NOPTS pts_time:NOPTS pos: 1 fmt:gray s:4x2 i:P")
                 .expect("a frame");
         assert_eq!(unknown.time_us, None);
+    }
+
+    #[test]
+    fn a_dropped_child_is_killed_and_reaped() {
+        let endless = [
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=s=64x64",
+            "-f",
+            "rawvideo",
+            "pipe:1",
+        ];
+        let child = match Transcoder::run(&endless.map(Into::into)) {
+            Ok(child) => child,
+            Err(error) => return println!("skipped: {error}"),
+        };
+        let process = format!("/proc/{}", child.child.id());
+        if !Path::new(&process).exists() {
+            return println!("skipped: no /proc to look into");
+        }
+        drop(child);
+        assert!(!Path::new(&process).exists(), "{process} is still there");
     }
 
     #[test]
