@@ -1,2 +1,96 @@
-//! Placeholder.
-fn main() {}
+//! The trainer's command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use viseme_trainer::data::load;
+use viseme_trainer::recipe::Recipe;
+use viseme_trainer::train::{Run, train};
+
+#[derive(Parser)]
+#[command(
+    name = "viseme-trainer",
+    about = "Trains Viseme's lip readers",
+    version
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a recipe; a run that was stopped goes on where it was.
+    Train(TrainArgs),
+}
+
+#[derive(Args)]
+struct TrainArgs {
+    /// Recipe file.
+    #[arg(long)]
+    recipe: PathBuf,
+    /// A folder with manifest.json, a manifest file, or the GRID corpus as it ships (sN/*.mpg).
+    #[arg(long)]
+    data: PathBuf,
+    /// Field of the manifest that names the side of a clip.
+    #[arg(long, default_value = "split")]
+    split_field: String,
+    /// Side to train on.
+    #[arg(long, default_value = "train")]
+    split: String,
+    /// Face detector: YuNet's .onnx or an imported .gguf (default: the cached one).
+    #[arg(long)]
+    detector: Option<PathBuf>,
+    /// Folder of the mouth-crop cache (default: `crops` in the folder of --out).
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    /// Folder of the run: checkpoint, loss curve, trained model.
+    #[arg(long)]
+    out: PathBuf,
+    /// Threads; more than the recipe's shards are of no use.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Minutes between checkpoints.
+    #[arg(long, default_value_t = 2.0)]
+    save_minutes: f32,
+}
+
+fn main() -> ExitCode {
+    let Command::Train(args) = Cli::parse().command;
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("viseme-trainer: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &TrainArgs) -> Result<()> {
+    let recipe = Recipe::read(&args.recipe)?;
+    let cache = match &args.cache {
+        Some(folder) => folder.clone(),
+        None => args.out.parent().unwrap_or(Path::new(".")).join("crops"),
+    };
+    let choice = load::Choice {
+        data: &args.data,
+        split_field: &args.split_field,
+        split: &args.split,
+        detector: args.detector.as_deref(),
+        cache: &cache,
+    };
+    let clips = load::clips(&recipe, &choice)?;
+    eprintln!("{} clips to train on", clips.len());
+    let run = Run {
+        out: args.out.clone(),
+        threads: args.threads,
+        save_every: Duration::from_secs_f32(args.save_minutes.clamp(0.0, 1e6) * 60.0),
+        stop_after: None,
+    };
+    train(&recipe, &clips, &run)?;
+    println!("trained {}: {}", recipe.name, args.out.display());
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! A recipe: everything that decides what a training run computes.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::model::Dims;
+
+/// One published model's recipe (`recipes/*.toml`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the model.
+    pub name: String,
+    /// Licence of the trained weights.
+    pub license: String,
+    /// Credit to the data they are trained on.
+    pub training_data: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The words the model can say, separated by white space.
+    pub words: String,
+    /// Dimensions.
+    pub model: Dims,
+    /// Augmentation of the clips.
+    pub augment: Augment,
+    /// The optimisation.
+    pub train: Train,
+}
+
+/// How training clips are varied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    /// Probability of continuing in another clip at a word boundary.
+    pub splice: f32,
+    /// Range of the speaking-rate factor.
+    pub speed: [f32; 2],
+    /// Largest shift, in pixels.
+    pub shift: f32,
+    /// Largest relative change of size.
+    pub scale: f32,
+    /// Largest rotation, in degrees.
+    pub rotate: f32,
+    /// Whether half of the clips are mirrored.
+    pub flip: bool,
+    /// Largest change of the logarithm of the contrast.
+    pub contrast: f32,
+    /// Largest change of brightness, in normalised units.
+    pub brightness: f32,
+    /// Largest standard deviation of added noise, in normalised units.
+    pub noise: f32,
+    /// Probability of a hidden rectangle.
+    pub cutout: f32,
+    /// Largest side of that rectangle, in pixels.
+    pub cutout_side: usize,
+    /// Most spans of frozen picture.
+    pub freeze: usize,
+    /// Longest such span, in frames.
+    pub freeze_frames: usize,
+}
+
+/// How the model is optimised.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// Passes over the real clips.
+    pub epochs: usize,
+    /// Parts of a step that may run on threads of their own.
+    pub shards: usize,
+    /// Real clips in a shard.
+    pub real_per_shard: usize,
+    /// Synthetic clips in a shard.
+    pub synthetic_per_shard: usize,
+    /// Peak of the one-cycle schedule.
+    pub learning_rate: f32,
+    /// Part of the steps spent warming up.
+    pub warmup: f32,
+    /// Decoupled weight decay on matrices.
+    pub weight_decay: f32,
+    /// Largest global norm of the gradient.
+    pub clip_norm: f32,
+    /// Decay of the averaged weights.
+    pub ema: f32,
+    /// Weight of the frame cross-entropy.
+    pub frame_weight: f32,
+    /// Longest training clip, in frames.
+    pub frames: usize,
+}
+
+impl Recipe {
+    /// Reads and checks a recipe file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the recipe {}", path.display()))?;
+        let recipe: Self =
+            toml::from_str(&text).with_context(|| format!("{} is no recipe", path.display()))?;
+        recipe
+            .check()
+            .with_context(|| format!("{} cannot be trained", path.display()))?;
+        Ok(recipe)
+    }
+
+    /// `<blank>` and the words, in the order of the model's outputs.
+    pub fn tokens(&self) -> Vec<String> {
+        let words = self.words.split_whitespace().map(str::to_owned);
+        std::iter::once("<blank>".to_owned()).chain(words).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        let (m, t) = (&self.model, &self.train);
+        ensure!(
+            m.heads > 0 && m.d_model.is_multiple_of(m.heads),
+            "d_model must divide by heads"
+        );
+        ensure!(m.d_model.is_multiple_of(2), "d_model must be even");
+        ensure!(
+            m.conv_left < m.conv_kernel,
+            "conv_left must be less than conv_kernel"
+        );
+        ensure!((0.0..1.0).contains(&m.dropout), "dropout must be in [0, 1)");
+        ensure!(
+            t.shards > 0 && t.epochs > 0,
+            "shards and epochs must be positive"
+        );
+        ensure!(
+            t.real_per_shard + t.synthetic_per_shard > 0,
+            "a shard needs clips"
+        );
+        ensure!(t.frames >= 8, "frames must be at least 8");
+        ensure!(self.tokens().len() > 1, "words is empty");
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! The training loop: resumable at every step, the same bits however many threads run it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::curve::Curve;
+use crate::data::{self, Clip};
+use crate::loss::{Loss, loss};
+use crate::model::ops::Moments;
+use crate::model::{Leaves, Mode, Params, forward, values};
+use crate::optim::{State, learning_rate};
+use crate::recipe::Recipe;
+use crate::rng::rng;
+use crate::spec;
+
+/// Things that may differ between two runs of one recipe without changing the result.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Where the checkpoint, the curve and the exported model go.
+    pub out: PathBuf,
+    /// Threads to run shards on.
+    pub threads: usize,
+    /// How often to save.
+    pub save_every: Duration,
+    /// Stop (as if killed at a step boundary) after this many steps in all.
+    pub stop_after: Option<usize>,
+}
+
+/// New moments weigh this much against the running ones.
+const MOMENTUM: f32 = 0.02;
+
+/// Trains until the recipe is done and exports the averaged weights.
+///
+/// A run whose folder holds a checkpoint of the same recipe and clips goes on from there.
+pub fn train(recipe: &Recipe, clips: &[Clip], run: &Run) -> Result<()> {
+    ensure!(
+        !clips.is_empty() || recipe.train.real_per_shard == 0,
+        "there is no clip to train on; check --data and --split"
+    );
+    std::fs::create_dir_all(&run.out)
+        .with_context(|| format!("cannot make the folder {}", run.out.display()))?;
+    let fingerprint = fingerprint(clips);
+    let path = run.out.join(checkpoint::CHECKPOINT);
+    let mut at = if path.exists() {
+        Checkpoint::load(&path, recipe, &fingerprint)?
+    } else {
+        start(recipe)
+    };
+    let mut curve = Curve::resume(&run.out, at.state.step)?;
+    let total = recipe.train.epochs * data::steps_per_epoch(recipe, clips.len());
+    let until = run.stop_after.map_or(total, |s| s.min(total));
+    let bar = progress(total, at.state.step);
+    let mut saved = Instant::now();
+    while at.state.step < until {
+        let step = step(recipe, clips, &mut at, run.threads, total)?;
+        curve.push(
+            at.state.step,
+            &step,
+            learning_rate(&recipe.train, at.state.step, total),
+        );
+        bar.set_position(at.state.step as u64);
+        bar.set_message(curve.recent());
+        if saved.elapsed() >= run.save_every {
+            at.save(&path, recipe, &fingerprint)?;
+            curve.save()?;
+            saved = Instant::now();
+        }
+    }
+    at.save(&path, recipe, &fingerprint)?;
+    curve.save()?;
+    bar.finish();
+    if at.state.step == total {
+        write_model(recipe, &at, &run.out)?;
+    }
+    Ok(())
+}
+
+/// Writes the averaged weights and their description as the model that is quantised.
+pub fn write_model(recipe: &Recipe, at: &Checkpoint, out: &Path) -> Result<()> {
+    checkpoint::export(&out.join(checkpoint::MODEL), &at.state.average, &at.moments)?;
+    let json = spec::json(recipe)?;
+    checkpoint::write_atomically(&out.join(checkpoint::SPEC), json.as_bytes())
+}
+
+/// What one step reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Report {
+    /// CTC loss per token.
+    pub ctc: f32,
+    /// Frame cross-entropy.
+    pub frame: f32,
+    /// Norm of the gradient before clipping.
+    pub norm: f32,
+}
+
+fn start(recipe: &Recipe) -> Checkpoint {
+    let weights = Params::init(
+        &recipe.model,
+        recipe.tokens().len(),
+        &mut rng(recipe.seed, &[0]),
+    );
+    let moments = weights.initial_moments();
+    Checkpoint {
+        state: State::new(weights),
+        moments,
+    }
+}
+
+struct Shard {
+    loss: Loss,
+    gradient: Params,
+    moments: BTreeMap<String, Moments>,
+}
+
+fn step(
+    recipe: &Recipe,
+    clips: &[Clip],
+    at: &mut Checkpoint,
+    threads: usize,
+    total: usize,
+) -> Result<Report> {
+    let count = recipe.train.shards;
+    let weights = &at.state.weights;
+    let number = at.state.step;
+    let run = |shard: usize| shard_of(recipe, clips, weights, number, shard);
+    // Results are kept in shard order, so the sums below do not depend on the threads.
+    let mut shards: Vec<Option<Shard>> = (0..count).map(|_| None).collect();
+    let per_thread = count.div_ceil(threads.max(1));
+    std::thread::scope(|scope| {
+        for (i, places) in shards.chunks_mut(per_thread).enumerate() {
+            let run = &run;
+            scope.spawn(move || {
+                for (j, place) in places.iter_mut().enumerate() {
+                    *place = Some(run(i * per_thread + j));
+                }
+            });
+        }
+    });
+    let shards: Vec<Shard> = shards.into_iter().flatten().collect();
+    let share = 1.0 / count as f32;
+    let mut gradient = weights.zeros_like();
+    let mut report = Report::default();
+    for shard in &shards {
+        for (name, sum) in &mut gradient.0 {
+            for (s, g) in sum.data.iter_mut().zip(&shard.gradient.0[name].data) {
+                *s += share * g;
+            }
+        }
+        report.ctc += share * shard.loss.ctc;
+        report.frame += share * shard.loss.frame;
+        for (name, seen) in &shard.moments {
+            let running = at
+                .moments
+                .get_mut(name)
+                .expect("every batch norm has moments");
+            let blend = |to: &mut [f32], from: &[f32]| {
+                for (t, f) in to.iter_mut().zip(from) {
+                    *t += share * MOMENTUM * (f - *t);
+                }
+            };
+            blend(&mut running.mean, &seen.mean);
+            blend(&mut running.var, &seen.var);
+        }
+    }
+    report.norm = at.state.update(&gradient, &recipe.train, total);
+    ensure!(
+        report.ctc.is_finite() && report.norm.is_finite(),
+        "the loss is no longer a number at step {number}; lower learning_rate in the recipe"
+    );
+    Ok(report)
+}
+
+fn shard_of(recipe: &Recipe, clips: &[Clip], weights: &Params, step: usize, shard: usize) -> Shard {
+    let batch = data::batch(recipe, clips, step, shard);
+    let leaves = Leaves::new(weights);
+    let mut dropout = rng(recipe.seed, &[4, step as u64, shard as u64]);
+    let out = forward(
+        &recipe.model,
+        &leaves,
+        &batch.input,
+        Mode::Train(&mut dropout),
+    );
+    let logits = values(out.logits.clone());
+    let tokens = out.logits.dims()[1];
+    let loss = loss(&logits, tokens, &batch.targets, recipe.train.frame_weight);
+    let value = loss.ctc + recipe.train.frame_weight * loss.frame;
+    let scalar = crate::model::ops::with_gradient(out.logits, value, loss.gradient.clone());
+    Shard {
+        gradient: leaves.gradients(scalar),
+        moments: out.moments,
+        loss,
+    }
+}
+
+/// Names the clips of a run, so that a checkpoint is not continued on other data.
+fn fingerprint(clips: &[Clip]) -> String {
+    // FNV-1a over ids and lengths.
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for clip in clips {
+        let frames = clip.frames().to_le_bytes();
+        for byte in clip.id.bytes().chain(frames) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    format!("{} clips {hash:016x}", clips.len())
+}
+
+fn progress(total: usize, done: usize) -> ProgressBar {
+    let bar = ProgressBar::new(total as u64).with_position(done as u64);
+    let style = "training {bar:30} step {pos}/{len} {msg} ETA {eta}";
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    bar.reset_eta();
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A recipe small enough for a test, on synthetic clips only.
+    fn tiny() -> Recipe {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/grid-vsr.toml");
+        let mut recipe = Recipe::read(Path::new(path)).expect("the published recipe is valid");
+        recipe.model.channels = [4, 6, 8];
+        (recipe.model.blocks, recipe.model.d_model, recipe.model.ff) = (1, 16, 32);
+        recipe.train.epochs = 1;
+        recipe.train.real_per_shard = 0;
+        recipe.train.synthetic_per_shard = 1;
+        recipe
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target")).join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        folder
+    }
+
+    fn run(out: &Path, threads: usize, stop_after: usize) -> Checkpoint {
+        let run = Run {
+            out: out.to_owned(),
+            threads,
+            save_every: Duration::from_secs(3600),
+            stop_after: Some(stop_after),
+        };
+        train(&tiny(), &[], &run).expect("training runs");
+        let path = out.join(checkpoint::CHECKPOINT);
+        Checkpoint::load(&path, &tiny(), &fingerprint(&[])).expect("a checkpoint was written")
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_reaches_the_same_bits_on_any_number_of_threads() {
+        let straight = run(&folder("straight"), 2, 6);
+        let resumed = folder("resumed");
+        let early = run(&resumed, 1, 3);
+        assert!(early != straight, "three more steps change the weights");
+        assert!(
+            run(&resumed, 1, 6) == straight,
+            "a resumed run must not differ"
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_recipe_is_refused() {
+        let out = folder("other");
+        run(&out, 1, 1);
+        let mut other = tiny();
+        other.seed += 1;
+        let path = out.join(checkpoint::CHECKPOINT);
+        let error = Checkpoint::load(&path, &other, &fingerprint(&[])).unwrap_err();
+        assert!(error.to_string().contains("another recipe"), "{error}");
+    }
+}
