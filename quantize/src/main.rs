@@ -1,2 +1,166 @@
-//! Placeholder.
-fn main() {}
+//! The quantizer's command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, ValueEnum};
+use viseme_capture::tracker::DetectorFile;
+use viseme_corpus::Manifest;
+use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
+use viseme_engine::model::conformer::Model;
+use viseme_format::spec::{Family, Weights};
+use viseme_quantize::checkpoint::Checkpoint;
+use viseme_quantize::pack::{LayerError, pack};
+use viseme_quantize::{fold, gate};
+
+#[derive(Parser)]
+#[command(name = "viseme-quantize", about = "Makes Viseme model files", version)]
+struct Cli {
+    /// Folder of a finished training run: model.safetensors and spec.json.
+    run: PathBuf,
+    /// Model file to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Precision of the matrices.
+    #[arg(long, value_enum, default_value = "8")]
+    bits: Bits,
+    #[command(flatten)]
+    set: Set,
+    /// Write the file even if the word error rate suffered, or was not measured.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bits {
+    #[value(name = "8")]
+    Int8,
+    #[value(name = "f32")]
+    F32,
+}
+
+/// Clips to compare the quantised model with the original on.
+#[derive(Args)]
+struct Set {
+    /// Manifest of the clips that the word error rate is measured on.
+    #[arg(long)]
+    manifest: Option<PathBuf>,
+    /// Side of the manifest.
+    #[arg(long, default_value = "test")]
+    split: String,
+    /// Face detector: YuNet's imported .gguf.
+    #[arg(long)]
+    detector: Option<PathBuf>,
+    /// Folder of the mouth-crop cache.
+    #[arg(long, default_value = "target/crops")]
+    cache: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("viseme-quantize: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let checkpoint = Checkpoint::read(&cli.run)?;
+    let json = checkpoint.spec.clone();
+    let spec = json.spec()?;
+    if !matches!(spec.family, Family::Conformer(_)) {
+        bail!(
+            "{} describes no recogniser; give the folder of a training run",
+            cli.run.display()
+        );
+    }
+    let tensors = fold::fold(checkpoint)?;
+    let (original, _) = pack(&with_arena(spec, Weights::F32, &tensors)?, &tensors)?;
+    if matches!(cli.bits, Bits::F32) {
+        return write(&cli.out, &original);
+    }
+    let (file, errors) = pack(&with_arena(spec, Weights::Int8, &tensors)?, &tensors)?;
+    print_errors(&errors);
+    match &cli.set.manifest {
+        None if cli.force => eprintln!("word error rate not measured: no --manifest was given"),
+        None => bail!(
+            "the word error rate of the int8 model must be measured: give --manifest, or --force to write it unmeasured"
+        ),
+        Some(manifest) => {
+            let clips = load(manifest, &cli.set, spec.conformer()?.crop.smooth)?;
+            let verdict = gate::compare(&original, &file, &clips)?;
+            println!("{verdict}");
+            if !verdict.passes() && !cli.force {
+                bail!(
+                    "the int8 model reads worse than f32 by more than {} points; nothing was written (--force writes it all the same)",
+                    gate::LIMIT
+                );
+            }
+        }
+    }
+    write(&cli.out, &file)
+}
+
+/// The spec of the file to write, with the working memory that the engine will ask for.
+fn with_arena<'a>(
+    mut spec: viseme_format::spec::ModelSpec<'a>,
+    weights: Weights,
+    tensors: &std::collections::BTreeMap<String, viseme_quantize::checkpoint::Array>,
+) -> Result<viseme_format::spec::ModelSpec<'a>> {
+    spec.weights = weights;
+    spec.arena_bytes = 0;
+    let (draft, _) = pack(&spec, tensors)?;
+    let model =
+        Model::open(&draft).map_err(|e| anyhow::anyhow!("the engine refuses the model: {e}"))?;
+    spec.arena_bytes = model.arena_bytes(model.max_frames()) as u64;
+    Ok(spec)
+}
+
+fn load(path: &Path, set: &Set, smooth: u32) -> Result<Vec<ClipCrops>> {
+    let manifest = Manifest::read(path)?;
+    let detector = match &set.detector {
+        Some(path) => Some(
+            DetectorFile::open(path)
+                .with_context(|| format!("cannot use the detector {}", path.display()))?,
+        ),
+        None => None,
+    };
+    let mut options = CropOptions::new(detector.as_ref(), &set.cache);
+    options.pipeline.smooth = smooth as usize;
+    let loaded = crops(&manifest, |c| c.split == set.split, &options)?;
+    for (id, reason) in &loaded.failed {
+        eprintln!("left out {id}: {reason}");
+    }
+    if loaded.clips.is_empty() {
+        bail!("{} has no clip of split {}", path.display(), set.split);
+    }
+    Ok(loaded.clips)
+}
+
+fn print_errors(errors: &[LayerError]) {
+    println!("{:<36} {:>18} {:>8}", "tensor", "shape", "SNR dB");
+    for e in errors {
+        println!(
+            "{:<36} {:>18} {:>8.1}",
+            e.name,
+            format!("{:?}", e.shape),
+            e.snr_db
+        );
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, bytes)
+        .and_then(|()| std::fs::rename(&part, path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!(
+        "wrote {} ({:.2} MB)",
+        path.display(),
+        bytes.len() as f64 / 1e6
+    );
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Trained checkpoints to Viseme model files.
+//!
+//! `checkpoint` reads what the trainer wrote, `fold` merges what is linear, `pack` rounds to int8
+//! and writes the file, `gate` refuses a file whose word error rate suffered.
+
+pub mod checkpoint;
+pub mod fold;
+pub mod gate;
+pub mod pack;
