@@ -2,4 +2,5 @@
 
 mod python;
 mod shared;
+mod trained_is_run;
 mod yunet;
