@@ -1,2 +1,63 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask …`: everything a developer runs. It spawns cargo and the project's programs.
+
+mod demo;
+mod picture;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use run::{Failure, program};
+
+const HELP: &str = "\
+cargo xtask demo                     render a talking mouth, read its lips, draw what was read
+cargo xtask test                     install what the tests need, run every check
+cargo xtask train --recipe R --data DIR [--out runs/NAME] [...]
+                                     train a recipe (viseme-trainer train --help lists the rest)
+cargo xtask quantize RUN --out M.gguf [...]
+                                     make a model file (viseme-quantize --help lists the rest)
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let result = match command.as_str() {
+        "demo" => demo::demo(&rest),
+        "test" => test::test(&rest),
+        "train" => train(rest),
+        "quantize" => program("viseme-quantize", &rest),
+        "" | "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(Failure::usage(format!(
+            "`{other}` is no command; try cargo xtask help"
+        ))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// `--out` defaults to a folder named after the recipe.
+fn train(mut rest: Vec<String>) -> Result<(), Failure> {
+    let value = |flag: &str| {
+        let place = rest.iter().position(|a| a == flag)?;
+        rest.get(place + 1).cloned()
+    };
+    let help = rest.iter().any(|a| a == "--help" || a == "-h");
+    if !help && value("--out").is_none() && !rest.iter().any(|a| a.starts_with("--out=")) {
+        let recipe = value("--recipe").ok_or_else(|| {
+            Failure::usage("say which model to train: --recipe trainer/recipes/grid-vsr.toml")
+        })?;
+        let name = std::path::Path::new(&recipe)
+            .file_stem()
+            .unwrap_or_default();
+        rest.extend(["--out".into(), format!("runs/{}", name.to_string_lossy())]);
+    }
+    rest.insert(0, "train".into());
+    program("viseme-trainer", &rest)
+}
