@@ -16,13 +16,12 @@ use std::time::Instant;
 use viseme_capture::pipeline::PipelineOptions;
 use viseme_engine::decode::grammar::GrammarError;
 use viseme_engine::decode::{
-    DecodeError, Decoder, FrameTimes, MAX_FRAMES, Options, TokenKind, Transcript, Vocabulary,
-    VocabularyError,
+    DecodeError, Decoder, FrameTimes, MAX_FRAMES, Options, Transcript, Vocabulary, VocabularyError,
 };
 use viseme_engine::model::conformer::Model;
 use viseme_engine::preprocess::crop::{PATCH, centre};
 use viseme_engine::session::{self, PushError, Session, SessionError};
-use viseme_format::spec::{self, Conformer, SpecError};
+use viseme_format::spec::SpecError;
 
 use crate::crops::ClipCrops;
 use crate::score::Score;
@@ -64,7 +63,7 @@ impl<'m> Recogniser<'m> {
         if conformer.crop.patch as usize != PATCH {
             return Err(RecogniseError::Patch(conformer.crop.patch));
         }
-        let decoder = Decoder::new(vocabulary(conformer)?, options)?;
+        let decoder = Decoder::new(Vocabulary::of_model(conformer)?, options)?;
         memory.resize(model.arena_bytes(model.max_frames()), 0);
         let session = Session::new(model, memory, session::Options::default())?;
         let most = MAX_FRAMES.min(MOST_VALUES / model.vocabulary());
@@ -249,19 +248,6 @@ pub fn pipeline_options(model: &Model<'_>) -> Result<PipelineOptions, RecogniseE
         smooth: conformer.crop.smooth as usize,
         ..PipelineOptions::default()
     })
-}
-
-/// The tokens of a model, for a decoder.
-///
-/// # Errors
-/// If they are no vocabulary.
-pub fn vocabulary(conformer: &Conformer<'_>) -> Result<Vocabulary, RecogniseError> {
-    let kind = match conformer.token_kind {
-        spec::TokenKind::Word => TokenKind::Word,
-        spec::TokenKind::Char => TokenKind::Char,
-        spec::TokenKind::Piece => TokenKind::Piece,
-    };
-    Ok(Vocabulary::new(kind, conformer.tokens.iter())?)
 }
 
 /// What has to be known of a window to cut it.

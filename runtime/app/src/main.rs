@@ -1,2 +1,80 @@
-//! Placeholder.
-fn main() {}
+//! `viseme`: reads lips. Video in, words out, offline.
+//!
+//! | command | does |
+//! |---|---|
+//! | `transcribe` | prints what is said in clips |
+//! | `eval` | measures error rates over a manifest of clips |
+//! | `info` | says what a model file is and what it costs |
+//! | `models` | lists the models that the command uses, and fetches those that are not in it |
+//!
+//! Whatever goes wrong is one line on stderr that begins with `viseme: `, and exit code 2.
+
+mod cli;
+mod detector;
+mod eval;
+mod grammar;
+mod info;
+mod model;
+mod models;
+mod output;
+mod read;
+mod transcribe;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let result = match cli.command {
+        Command::Transcribe(arguments) => transcribe::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments),
+        Command::Models(arguments) => models::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        // The reader of our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            ExitCode::from(output::FAILED)
+        }
+    }
+}
+
+/// Help and version as asked for; anything else is a mistake in the arguments, in one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nothing can be done about a stdout that is closed.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::complain("no command given; see `viseme --help`");
+        }
+        _ => {
+            let text = error.to_string();
+            let what = text.split("\n\n").next().unwrap_or("bad arguments");
+            let words: Vec<&str> = what.split_whitespace().collect();
+            let what = words.join(" ");
+            let what = what.strip_prefix("error: ").unwrap_or(&what);
+            output::complain(&format!("{what}; see `viseme --help`"));
+        }
+    }
+    ExitCode::from(output::FAILED)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Reads lips: video in, words out, offline.
+#[derive(Parser)]
+#[command(name = "viseme", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Prints what is said in clips.
+    Transcribe(Transcribe),
+    /// Measures word and character error rates over the clips of a manifest.
+    Eval(Eval),
+    /// Says what a model file is and what it costs to run.
+    Info(Info),
+    /// Lists the models that this command uses, and fetches those that are not in it.
+    Models(Models),
+}
+
+#[derive(Args)]
+pub struct Transcribe {
+    /// Video files, or folders of images.
+    #[arg(required = true, value_name = "CLIP")]
+    pub clips: Vec<PathBuf>,
+    /// Model file (.gguf); without it the published model.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Face detector: YuNet's .onnx file, or one imported (.gguf); without it the one that was pulled.
+    #[arg(long, value_name = "FILE")]
+    pub detector: Option<PathBuf>,
+    /// What may be said: a grammar that ships (grid), a grammar file, or none.
+    #[arg(long, value_name = "NAME|FILE|none", default_value = "none")]
+    pub grammar: String,
+    /// Mouth region in pixels of the video, for cameras that are fixed on it; no face is looked for.
+    #[arg(long, value_name = "X,Y,W,H", value_parser = region)]
+    pub roi: Option<[f32; 4]>,
+    /// Frames a second of image folders; videos know their own.
+    #[arg(long, value_name = "F", default_value_t = 25.0)]
+    pub fps: f64,
+    /// Prints one JSON object a clip.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Eval {
+    /// Manifest of the clips (.json), or the folder of the GRID corpus as it ships.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Only clips of this split.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// Field of the manifest that names the split.
+    #[arg(long, value_enum, value_name = "FIELD", default_value_t = SplitField::Split)]
+    pub split_field: SplitField,
+    /// Model file (.gguf); without it the published model.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Face detector: YuNet's .onnx file, or one imported (.gguf); without it the one that was pulled.
+    #[arg(long, value_name = "FILE")]
+    pub detector: Option<PathBuf>,
+    /// What may be said: a grammar that ships (grid), a grammar file, or none.
+    #[arg(long, value_name = "NAME|FILE|none", default_value = "none")]
+    pub grammar: String,
+    /// What the model is to perceive; without it whatever it can.
+    #[arg(long, value_enum)]
+    pub modality: Option<Modality>,
+    /// Folder that keeps mouth crops for the next time; without it nothing is written.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Prints a line a clip: name, word errors, reference and what was read, separated by tabs.
+    #[arg(long)]
+    pub per_clip: bool,
+    /// Prints the result as one JSON object on the last line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Fields of a manifest's clips that name splits.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitField {
+    /// The corpus's own split.
+    Split,
+    /// The split in which no pair of first words is on both sides.
+    #[value(name = "pair_split", alias = "pair-split")]
+    PairSplit,
+}
+
+/// What a model perceives.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Modality {
+    /// Lips.
+    Video,
+    /// Sound.
+    Audio,
+    /// Both.
+    Av,
+}
+
+#[derive(Args)]
+pub struct Info {
+    /// Model file (.gguf); without it the published model.
+    #[arg(value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Models {
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
+}
+
+#[derive(Subcommand)]
+pub enum ModelsCommand {
+    /// Lists the models and where they are.
+    List,
+    /// Fetches a model, checks it and keeps it. Goes on where an earlier try stopped.
+    Pull {
+        /// Name of the model, from the list.
+        name: String,
+        /// Fetches the same file from another place; it is checked all the same.
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+    },
+}
+
+/// Reads `x,y,width,height`.
+fn region(text: &str) -> Result<[f32; 4], String> {
+    let numbers: Option<Vec<f32>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+    let numbers = numbers.and_then(|n| <[f32; 4]>::try_from(n).ok());
+    numbers
+        .filter(|[x, y, w, h]| *x >= 0.0 && *y >= 0.0 && *w >= 1.0 && *h >= 1.0)
+        .filter(|sides| sides.iter().all(|side| *side <= 65_536.0))
+        .ok_or_else(|| "give x,y,width,height in pixels, such as 120,160,96,96".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn regions_are_four_sensible_numbers() {
+        assert_eq!(region("1,2.5, 96,80"), Ok([1.0, 2.5, 96.0, 80.0]));
+        for bad in [
+            "",
+            "1,2,3",
+            "1,2,3,4,5",
+            "a,b,c,d",
+            "-1,0,9,9",
+            "0,0,0,9",
+            "NaN,0,9,9",
+            "0,0,inf,9",
+        ] {
+            assert!(region(bad).is_err(), "{bad}");
+        }
+    }
+}

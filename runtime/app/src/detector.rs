@@ -1,0 +1,107 @@
+//! The face detector: given with `--detector`, or pulled before. YuNet's ONNX file is imported on the fly.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use viseme_capture::tracker::DetectorFile;
+use viseme_import::yunet;
+
+use crate::models;
+use crate::output::show;
+
+/// Files in the models folder that are taken for the detector, best first: an imported one, then YuNet's own names.
+pub const NAMES: [&str; 4] = [
+    "yunet.gguf",
+    "yunet_n_320_320.onnx",
+    "yunet_n_dynamic.onnx",
+    "yunet_s_320_320.onnx",
+];
+
+/// Largest detector file that is read; YuNet has 0.3 MB.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The detector at `path`, else the one in the models folder.
+///
+/// # Errors
+/// If there is none, or it is not usable.
+pub fn load(path: Option<&Path>) -> Result<DetectorFile> {
+    let kept;
+    let path = match path {
+        Some(path) => path,
+        None => {
+            let Some(found) = find()? else {
+                bail!(
+                    "no face detector; run `viseme models pull yunet` once, or give --detector FILE or --roi x,y,w,h"
+                );
+            };
+            kept = found;
+            &kept
+        }
+    };
+    let name = show(path);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
+        .with_context(|| {
+            format!("{name}: the detector cannot be read; give YuNet's .onnx or .gguf file")
+        })?;
+    if bytes.len() as u64 > MOST_BYTES {
+        bail!("{name}: far too large for a face detector; give YuNet's .onnx or .gguf file");
+    }
+    if bytes.starts_with(b"GGUF") {
+        return DetectorFile::from_bytes(path, &bytes).with_context(|| name);
+    }
+    imported(path, &bytes).with_context(|| name)
+}
+
+/// The detector in the models folder, if there is one.
+///
+/// # Errors
+/// If there is no such folder to look into.
+pub fn find() -> Result<Option<PathBuf>> {
+    let folder = models::folder()?;
+    Ok(NAMES
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file()))
+}
+
+/// Imports an ONNX file, or finds what an earlier import of the same bytes has kept.
+fn imported(path: &Path, onnx: &[u8]) -> Result<DetectorFile> {
+    let digest = Sha256::digest(onnx);
+    let hex: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    // Another version may import differently.
+    let name = format!("yunet-{}-{hex}.gguf", env!("CARGO_PKG_VERSION"));
+    let kept = models::folder()
+        .ok()
+        .map(|folder| folder.join("imported").join(name));
+    if let Some(file) = kept
+        .as_deref()
+        .and_then(|kept| DetectorFile::open(kept).ok())
+    {
+        return Ok(file);
+    }
+    let gguf = yunet::import(onnx, "yunet")?;
+    let file = DetectorFile::from_bytes(path, &gguf)?;
+    if let Some(kept) = kept {
+        // A models folder that cannot be written costs some milliseconds every time, no more.
+        let _ = keep(&kept, &gguf);
+    }
+    Ok(file)
+}
+
+/// Writes a file, complete or not at all.
+fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let part = path.with_extension(format!("{}.part", std::process::id()));
+    fs::write(&part, bytes)
+        .and_then(|()| fs::rename(&part, path))
+        .inspect_err(|_| drop(fs::remove_file(&part)))
+}

@@ -1,0 +1,40 @@
+//! The option `--grammar`: a name, a file, or none.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use viseme_engine::decode::grammar::{Grammar, SHIPPED};
+
+use crate::output::show;
+
+/// One byte more than a grammar may have.
+const MOST_BYTES: u64 = (1 << 20) + 1;
+
+/// The grammar that `choice` names; `None` for `none`.
+///
+/// # Errors
+/// If it is no name and no readable grammar file.
+pub fn load(choice: &str) -> Result<Option<Grammar>> {
+    if choice == "none" {
+        return Ok(None);
+    }
+    if let Some(grammar) = Grammar::shipped(choice) {
+        return Ok(Some(grammar));
+    }
+    let path = Path::new(choice);
+    let name = show(path);
+    if !path.exists() {
+        let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "{name}: no such grammar; give a grammar file, none, or one that ships: {}",
+            shipped.join(", ")
+        );
+    }
+    let mut source = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut source))
+        .with_context(|| format!("{name}: the grammar cannot be read; give a grammar file"))?;
+    Ok(Some(Grammar::parse(&source).with_context(|| name)?))
+}

@@ -1,0 +1,147 @@
+//! Model files: the published one, which is part of the command, or any other; checked before use.
+
+use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use viseme_engine::model::conformer::Model;
+use viseme_format::gguf::Reader;
+use viseme_format::spec::{Family, Modality, ModelSpec};
+
+use crate::models;
+use crate::output::show;
+
+/// File name of the published model.
+pub const PUBLISHED: &str = "grid-vsr.gguf";
+
+/// Largest model file that is read.
+const MOST_BYTES: u64 = 1 << 30;
+
+#[cfg(published_model)]
+static EMBEDDED: Option<&[u8]> = Some(include_bytes!("../../models/grid-vsr.gguf"));
+#[cfg(not(published_model))]
+static EMBEDDED: Option<&[u8]> = None;
+
+/// A model file in memory.
+pub struct ModelFile {
+    name: String,
+    /// The bytes lie in whole words: the engine wants them aligned.
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl ModelFile {
+    /// The file at `path`, else the published model.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be read.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        match (path, EMBEDDED) {
+            (Some(path), _) => Self::read(path),
+            (None, Some(bytes)) => Ok(Self::new(PUBLISHED, bytes)),
+            (None, None) => Self::read(&published_beside().ok_or_else(|| {
+                anyhow!(
+                    "no model: this build has none in it; give --model FILE, or put {PUBLISHED} into {}",
+                    models::folder().map_or_else(|_| "VISEME_MODELS".into(), |f| show(&f))
+                )
+            })?),
+        }
+    }
+
+    /// What the model is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.len]
+    }
+
+    /// The file, its container, metadata and digest checked.
+    ///
+    /// # Errors
+    /// If it is not a sound model file.
+    pub fn inspect(&self) -> Result<(Reader<'_>, ModelSpec<'_>)> {
+        let check = || -> Result<_> {
+            let reader = Reader::open(self.bytes())?;
+            reader.verify()?;
+            Ok((reader, ModelSpec::read(&reader)?))
+        };
+        check().with_context(|| self.name.clone())
+    }
+
+    /// The lip reader in the file.
+    ///
+    /// # Errors
+    /// If the file is not sound, or holds something else.
+    pub fn open(&self) -> Result<Model<'_>> {
+        let (_, spec) = self.inspect()?;
+        let name = &self.name;
+        if let Family::Yunet(_) = spec.family {
+            bail!(
+                "{name}: a face detector, which reads no lips; give it with --detector, and a lip reader with --model"
+            );
+        }
+        if spec.modality != Modality::Video {
+            bail!(
+                "{name}: needs sound (modality {}), which this version does not take; give a video model",
+                modality(spec.modality)
+            );
+        }
+        Model::open(self.bytes()).with_context(|| name.clone())
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let name = show(path);
+        let mut bytes = Vec::new();
+        let size = File::open(path)
+            .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
+            .with_context(|| format!("{name}: the model cannot be read; give a .gguf file"))?;
+        if size as u64 > MOST_BYTES {
+            bail!(
+                "{name}: larger than {} MB, which no model is; give a .gguf file",
+                MOST_BYTES >> 20
+            );
+        }
+        Ok(Self::new(&name, &bytes))
+    }
+
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        ModelFile {
+            name: name.into(),
+            words,
+            len: bytes.len(),
+        }
+    }
+}
+
+/// Whether the published model is part of the command.
+pub fn is_embedded() -> bool {
+    EMBEDDED.is_some()
+}
+
+/// The published model's file, for builds that do not have it in them: in the models folder, or beside the command.
+pub fn published_beside() -> Option<PathBuf> {
+    let beside = env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join(PUBLISHED)));
+    let kept = models::folder().ok().map(|folder| folder.join(PUBLISHED));
+    [kept, beside]
+        .into_iter()
+        .flatten()
+        .find(|path| path.is_file())
+}
+
+/// A modality as options and metadata spell it.
+pub fn modality(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Video => "video",
+        Modality::Audio => "audio",
+        Modality::AudioVideo => "av",
+    }
+}

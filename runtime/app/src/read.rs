@@ -1,0 +1,77 @@
+//! From a clip to mouth crops: what `transcribe` and `eval` share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use viseme_capture::pipeline::{Mouth, Pipeline, PipelineOptions};
+use viseme_capture::source::{self, FrameSource, OpenOptions};
+use viseme_capture::tracker::DetectorFile;
+use viseme_capture::{Error, Frame};
+
+/// Where the mouth of a clip is: in a region if there is one, else wherever the detector finds a face.
+///
+/// # Errors
+/// One line, if there is neither.
+pub fn mouth<'m>(
+    roi: Option<[f32; 4]>,
+    detector: Option<&'m DetectorFile>,
+) -> Result<Mouth<'m>, Error> {
+    match (roi, detector) {
+        (Some(roi), _) => Ok(Mouth::Region(roi)),
+        (None, Some(detector)) => Ok(Mouth::Detect(detector)),
+        (None, None) => Err(Error::Setting(
+            "no face detector and no mouth region; give --detector FILE or a region".into(),
+        )),
+    }
+}
+
+/// Time spent in a source, readable while a pipeline owns it.
+#[derive(Clone, Default)]
+pub struct Stopwatch(Arc<AtomicU64>);
+
+impl Stopwatch {
+    /// Seconds so far.
+    pub fn seconds(&self) -> f64 {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed)).as_secs_f64()
+    }
+}
+
+/// Opens a clip; `reading` counts the time that its frames take to arrive.
+///
+/// # Errors
+/// If there is no readable video or image folder, or the region or an option is not usable.
+pub fn open<'m>(
+    path: &Path,
+    mouth: Mouth<'m>,
+    image_fps: f64,
+    options: &PipelineOptions,
+    reading: &Stopwatch,
+) -> Result<Pipeline<'m>, Error> {
+    let inner = source::open(path, &OpenOptions { image_fps })?;
+    let timed = Timed {
+        inner,
+        reading: reading.clone(),
+    };
+    Pipeline::new(Box::new(timed), mouth, options)
+}
+
+struct Timed {
+    inner: Box<dyn FrameSource>,
+    reading: Stopwatch,
+}
+
+impl FrameSource for Timed {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn read(&mut self, frame: &mut Frame) -> Result<bool, Error> {
+        let start = Instant::now();
+        let result = self.inner.read(frame);
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.reading.0.fetch_add(nanos, Ordering::Relaxed);
+        result
+    }
+}

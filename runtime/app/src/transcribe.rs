@@ -1,0 +1,204 @@
+//! `viseme transcribe`: clips to text, frame by frame; no clip is ever held as a whole.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+use viseme_capture::pipeline::{PipelineOptions, Summary};
+use viseme_capture::tracker::DetectorFile;
+use viseme_corpus::recognise::{self, Recogniser};
+use viseme_engine::decode::{Options, Transcript};
+
+use crate::cli::Transcribe;
+use crate::model::ModelFile;
+use crate::output::{self, about, complain, rounded};
+use crate::{detector, grammar, read};
+
+/// Runs the command.
+///
+/// # Errors
+/// If the model, the detector or the grammar is not usable. Clips that fail are reported, and the others still run.
+pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
+    let grammar = grammar::load(&arguments.grammar)?;
+    let file = ModelFile::load(arguments.model.as_deref())?;
+    let model = file.open()?;
+    let detector = match arguments.roi {
+        Some(_) => None,
+        None => Some(detector::load(arguments.detector.as_deref())?),
+    };
+    let options = Options {
+        grammar: grammar.as_ref(),
+        ..Options::default()
+    };
+    let mut memory = Vec::new();
+    let reader = Reader {
+        detector: detector.as_ref(),
+        roi: arguments.roi,
+        image_fps: arguments.fps,
+        pipeline: recognise::pipeline_options(&model)?,
+    };
+    let mut recogniser = Recogniser::new(&model, &mut memory, options)?;
+    let mut failed = false;
+    for clip in &arguments.clips {
+        let result = reader.read(&mut recogniser, clip);
+        failed |= result.is_err();
+        let line = match (&result, arguments.json) {
+            (Ok(read), true) => Some(read.json(clip)?),
+            (Ok(read), false) if arguments.clips.len() == 1 => Some(read.transcript.text.clone()),
+            (Ok(read), false) => Some(format!("{}: {}", output::show(clip), read.transcript.text)),
+            (Err(error), true) => Some(serde_json::to_string(&Failed {
+                file: &clip.to_string_lossy(),
+                error: &about(clip, &format!("{error:#}")),
+            })?),
+            (Err(_), false) => None,
+        };
+        line.map_or(Ok(()), |line| output::print(&line))?;
+        match result {
+            Ok(read) => read.remark(clip),
+            Err(error) => complain(&about(clip, &format!("{error:#}"))),
+        }
+    }
+    Ok(if failed {
+        ExitCode::from(output::FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// How clips are read.
+struct Reader<'m> {
+    detector: Option<&'m DetectorFile>,
+    roi: Option<[f32; 4]>,
+    image_fps: f64,
+    pipeline: PipelineOptions,
+}
+
+impl Reader<'_> {
+    fn read(&self, recogniser: &mut Recogniser<'_>, clip: &Path) -> Result<Read> {
+        let start = Instant::now();
+        let reading = read::Stopwatch::default();
+        let mouth = read::mouth(self.roi, self.detector)?;
+        recogniser.reset();
+        let mut pipeline = read::open(clip, mouth, self.image_fps, &self.pipeline, &reading)?;
+        let mut computing = 0.0;
+        for crop in &mut pipeline {
+            let crop = crop?;
+            let began = Instant::now();
+            recogniser.push(&crop.pixels[..], crop.timestamp_us)?;
+            computing += began.elapsed().as_secs_f64();
+        }
+        let began = Instant::now();
+        let transcript = recogniser.finish()?;
+        computing += began.elapsed().as_secs_f64();
+        Ok(Read {
+            transcript,
+            summary: pipeline.summary(),
+            video_s: pipeline.summary().frames as f64 / f64::from(self.pipeline.fps),
+            total_s: start.elapsed().as_secs_f64(),
+            reading_s: reading.seconds(),
+            computing_s: computing,
+        })
+    }
+}
+
+/// What came of a clip, and how long it took.
+struct Read {
+    transcript: Transcript,
+    summary: Summary,
+    video_s: f64,
+    total_s: f64,
+    reading_s: f64,
+    computing_s: f64,
+}
+
+impl Read {
+    fn json(&self, clip: &Path) -> Result<String> {
+        let words = self.transcript.words.iter().map(|word| Word {
+            word: &word.text,
+            start: rounded(word.start_s, 3),
+            end: rounded(word.end_s, 3),
+            confidence: rounded(f64::from(word.confidence), 3),
+        });
+        let rtf = |seconds: f64| rounded(seconds / self.video_s, 4);
+        Ok(serde_json::to_string(&Line {
+            file: &clip.to_string_lossy(),
+            text: &self.transcript.text,
+            words: words.collect(),
+            complete: self.transcript.complete,
+            frames: self.summary.frames,
+            seconds: rounded(self.video_s, 3),
+            rtf: rtf(self.total_s),
+            rtf_parts: Parts {
+                video: rtf(self.reading_s),
+                tracking: rtf((self.total_s - self.reading_s - self.computing_s).max(0.0)),
+                recognition: rtf(self.computing_s),
+            },
+            tracked_frames: self.summary.tracked_frames,
+            faces: self.summary.faces_seen,
+        })?)
+    }
+
+    /// Says what the user should know about the clip.
+    fn remark(&self, clip: &Path) {
+        let faces = self.summary.faces_seen;
+        if faces > 1 {
+            let what = format!(
+                "note: {faces} faces; the larger, steadier one was read (--roi x,y,w,h picks another)"
+            );
+            complain(&about(clip, &what));
+        }
+        if !self.transcript.complete {
+            complain(&about(
+                clip,
+                "note: no sentence of the grammar fits; try --grammar none",
+            ));
+        }
+    }
+}
+
+/// A clip, for programs.
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    text: &'a str,
+    words: Vec<Word<'a>>,
+    /// Whether the text is a sentence of the grammar; true without one.
+    complete: bool,
+    /// Crops read, at the model's rate.
+    frames: u64,
+    seconds: f64,
+    /// Seconds of work per second of video, from opening the file to the text.
+    rtf: f64,
+    rtf_parts: Parts,
+    /// Crops in which the face was found.
+    tracked_frames: u64,
+    /// The most faces at the same time; 0 where none was looked for.
+    faces: usize,
+}
+
+#[derive(Serialize)]
+struct Word<'a> {
+    word: &'a str,
+    start: f64,
+    end: f64,
+    confidence: f64,
+}
+
+/// The parts of the real-time factor.
+#[derive(Serialize)]
+struct Parts {
+    /// Waiting for frames of the file.
+    video: f64,
+    /// Finding and following the face, cutting out the mouth.
+    tracking: f64,
+    /// Front-end, encoder and decoder.
+    recognition: f64,
+}
+
+#[derive(Serialize)]
+struct Failed<'a> {
+    file: &'a str,
+    error: &'a str,
+}
