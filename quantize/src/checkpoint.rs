@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use viseme_format::spec::json::JsonSpec;
 
 /// A row-major f32 tensor.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Array {
     /// Outermost first.
     pub shape: Vec<usize>,

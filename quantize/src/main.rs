@@ -9,10 +9,11 @@ use viseme_capture::tracker::DetectorFile;
 use viseme_corpus::Manifest;
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
 use viseme_engine::model::conformer::Model;
-use viseme_format::spec::{Family, Weights};
+use viseme_format::spec::{Family, ModelSpec, Weights};
 use viseme_quantize::checkpoint::Checkpoint;
+use viseme_quantize::fold::{Tensors, fold};
+use viseme_quantize::gate;
 use viseme_quantize::pack::{LayerError, pack};
-use viseme_quantize::{fold, gate};
 
 #[derive(Parser)]
 #[command(name = "viseme-quantize", about = "Makes Viseme model files", version)]
@@ -77,7 +78,7 @@ fn run(cli: &Cli) -> Result<()> {
             cli.run.display()
         );
     }
-    let tensors = fold::fold(checkpoint)?;
+    let tensors = fold(checkpoint)?;
     let (original, _) = pack(&with_arena(spec, Weights::F32, &tensors)?, &tensors)?;
     if matches!(cli.bits, Bits::F32) {
         return write(&cli.out, &original);
@@ -106,10 +107,10 @@ fn run(cli: &Cli) -> Result<()> {
 
 /// The spec of the file to write, with the working memory that the engine will ask for.
 fn with_arena<'a>(
-    mut spec: viseme_format::spec::ModelSpec<'a>,
+    mut spec: ModelSpec<'a>,
     weights: Weights,
-    tensors: &std::collections::BTreeMap<String, viseme_quantize::checkpoint::Array>,
-) -> Result<viseme_format::spec::ModelSpec<'a>> {
+    tensors: &Tensors,
+) -> Result<ModelSpec<'a>> {
     spec.weights = weights;
     spec.arena_bytes = 0;
     let (draft, _) = pack(&spec, tensors)?;

@@ -1,13 +1,13 @@
 //! Int8 rows: per-output-channel symmetric weights, their scales and column sums, and the model
 //! file that holds them.
 
-use std::collections::BTreeMap;
-
-use anyhow::Result;
-use viseme_format::gguf::Writer;
-use viseme_format::spec::{ModelSpec, Weights};
+use anyhow::{Result, bail};
+use viseme_format::gguf::{DType, Writer};
+use viseme_format::layout;
+use viseme_format::spec::ModelSpec;
 
 use crate::checkpoint::Array;
+use crate::fold::Tensors;
 
 /// How well one tensor survived quantisation.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,43 +22,43 @@ pub struct LayerError {
 
 /// Writes the model file. With [`Weights::Int8`] every matrix becomes int8 rows and its error is
 /// reported; the rest stays f32.
-pub fn pack(
-    spec: &ModelSpec<'_>,
-    tensors: &BTreeMap<String, Array>,
-) -> Result<(Vec<u8>, Vec<LayerError>)> {
+///
+/// [`Weights::Int8`]: viseme_format::spec::Weights::Int8
+pub fn pack(spec: &ModelSpec<'_>, tensors: &Tensors) -> Result<(Vec<u8>, Vec<LayerError>)> {
     let mut writer = Writer::new();
     spec.write(&mut writer)?;
     let mut errors = Vec::new();
-    for (name, array) in tensors {
-        if spec.weights == Weights::Int8 && is_matrix(name, array) {
-            let rows = Rows::quantise(array);
-            let scale = name.replace(".weight", ".scale");
-            let sums = name.replace(".weight", ".colsum");
-            writer.tensor_i8(name, &array.shape, &rows.values)?;
-            writer.tensor_f32(&scale, &[rows.scale.len()], &rows.scale)?;
-            writer.tensor_i32(&sums, &[rows.sums.len()], &rows.sums)?;
-            errors.push(LayerError {
-                name: name.clone(),
-                shape: array.shape.clone(),
-                snr_db: rows.snr_db(array),
-            });
-        } else {
-            writer.tensor_f32(name, &array.shape, &array.data)?;
-        }
-    }
+    // The table lists a matrix, then its scales, then its sums.
+    let mut rows = Rows::default();
+    layout::model(
+        spec.conformer()?,
+        spec.weights,
+        |name, shape, dtype| -> Result<()> {
+            match (tensors.get(name), dtype) {
+                (Some(array), DType::I8) => {
+                    rows = Rows::quantise(array);
+                    errors.push(LayerError {
+                        name: name.to_owned(),
+                        shape: shape.to_vec(),
+                        snr_db: rows.snr_db(array),
+                    });
+                    writer.tensor_i8(name, shape, &rows.values)?;
+                }
+                (Some(array), _) => writer.tensor_f32(name, shape, &array.data)?,
+                (None, DType::I32) => writer.tensor_i32(name, shape, &rows.sums)?,
+                (None, DType::F32) if name.ends_with(".scale") => {
+                    writer.tensor_f32(name, shape, &rows.scale)?;
+                }
+                (None, _) => bail!("tensor {name} is missing"),
+            }
+            Ok(())
+        },
+    )?;
     Ok((writer.finish()?, errors))
 }
 
-/// Whether a tensor is multiplied with activations at every step, and so is worth int8.
-fn is_matrix(name: &str, array: &Array) -> bool {
-    name.ends_with(".weight")
-        && array.shape.len() > 1
-        && !name.ends_with("depthwise.weight")
-        && !name.ends_with("att.pos.weight")
-}
-
 /// A matrix in int8, one scale a row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows {
     /// `[out][in]` in -127..=127.
     pub values: Vec<i8>,
