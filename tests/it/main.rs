@@ -2,5 +2,6 @@
 
 mod python;
 mod shared;
+mod tidy;
 mod trained_is_run;
 mod yunet;
