@@ -5,6 +5,7 @@
 //! text and measures a model, [`score`] counts errors.
 
 pub mod crops;
+pub mod detector;
 pub mod error;
 pub mod grid;
 pub mod manifest;

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
-use viseme_capture::tracker::DetectorFile;
-use viseme_corpus::Manifest;
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
+use viseme_corpus::{Manifest, detector};
 use viseme_engine::model::conformer::Model;
 use viseme_format::spec::{Family, ModelSpec, Weights};
 use viseme_quantize::checkpoint::Checkpoint;
@@ -50,7 +49,7 @@ struct Set {
     /// Side of the manifest.
     #[arg(long, default_value = "test")]
     split: String,
-    /// Face detector: YuNet's imported .gguf.
+    /// Face detector: YuNet's .onnx or an imported .gguf (default: the one in the models folder).
     #[arg(long)]
     detector: Option<PathBuf>,
     /// Folder of the mouth-crop cache.
@@ -122,16 +121,21 @@ fn with_arena<'a>(
 
 fn load(path: &Path, set: &Set, smooth: u32) -> Result<Vec<ClipCrops>> {
     let manifest = Manifest::read(path)?;
+    let wanted = |c: &viseme_corpus::Clip| c.split == set.split;
     let detector = match &set.detector {
-        Some(path) => Some(
-            DetectorFile::open(path)
-                .with_context(|| format!("cannot use the detector {}", path.display()))?,
-        ),
-        None => None,
+        None if manifest
+            .clips
+            .iter()
+            .filter(|c| wanted(c))
+            .all(|c| c.roi.is_some()) =>
+        {
+            None
+        }
+        given => Some(detector::load(given.as_deref())?),
     };
     let mut options = CropOptions::new(detector.as_ref(), &set.cache);
     options.pipeline.smooth = smooth as usize;
-    let loaded = crops(&manifest, |c| c.split == set.split, &options)?;
+    let loaded = crops(&manifest, wanted, &options)?;
     for (id, reason) in &loaded.failed {
         eprintln!("left out {id}: {reason}");
     }

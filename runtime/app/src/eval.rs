@@ -11,6 +11,7 @@ use serde::Serialize;
 use viseme_capture::pipeline::PipelineOptions;
 use viseme_capture::tracker::DetectorFile;
 use viseme_corpus::crops::{self, ClipCrops, CropOptions};
+use viseme_corpus::detector;
 use viseme_corpus::recognise::{self, Evaluation, RecogniseError, Recogniser};
 use viseme_corpus::score::{Edits, Score};
 use viseme_corpus::{Clip, Error, Manifest, grid};
@@ -20,7 +21,7 @@ use viseme_engine::preprocess::crop::PATCH;
 use crate::cli::{Eval, Modality, SplitField};
 use crate::model::ModelFile;
 use crate::output::{self, complain, one_line, rounded};
-use crate::{detector, grammar, model, read};
+use crate::{grammar, model, read};
 
 /// Longest clip, in crops: ten minutes at 25 a second. It is held in memory.
 const MOST_FRAMES: usize = 15_000;

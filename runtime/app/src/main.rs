@@ -10,7 +10,6 @@
 //! Whatever goes wrong is one line on stderr that begins with `viseme: `, and exit code 2.
 
 mod cli;
-mod detector;
 mod eval;
 mod grammar;
 mod info;

@@ -6,11 +6,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use viseme_corpus::detector::models_folder;
 use viseme_engine::model::conformer::Model;
 use viseme_format::gguf::Reader;
 use viseme_format::spec::{Family, Modality, ModelSpec};
 
-use crate::models;
 use crate::output::show;
 
 /// File name of the published model.
@@ -44,7 +44,7 @@ impl ModelFile {
             (None, None) => Self::read(&published_beside().ok_or_else(|| {
                 anyhow!(
                     "no model: this build has none in it; give --model FILE, or put {PUBLISHED} into {}",
-                    models::folder().map_or_else(|_| "VISEME_MODELS".into(), |f| show(&f))
+                    models_folder().map_or_else(|_| "VISEME_MODELS".into(), |f| show(&f))
                 )
             })?),
         }
@@ -130,7 +130,7 @@ pub fn published_beside() -> Option<PathBuf> {
     let beside = env::current_exe()
         .ok()
         .and_then(|exe| Some(exe.parent()?.join(PUBLISHED)));
-    let kept = models::folder().ok().map(|folder| folder.join(PUBLISHED));
+    let kept = models_folder().ok().map(|folder| folder.join(PUBLISHED));
     [kept, beside]
         .into_iter()
         .flatten()

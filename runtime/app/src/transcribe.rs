@@ -8,13 +8,14 @@ use anyhow::Result;
 use serde::Serialize;
 use viseme_capture::pipeline::{PipelineOptions, Summary};
 use viseme_capture::tracker::DetectorFile;
+use viseme_corpus::detector;
 use viseme_corpus::recognise::{self, Recogniser};
 use viseme_engine::decode::{Options, Transcript};
 
 use crate::cli::Transcribe;
 use crate::model::ModelFile;
 use crate::output::{self, about, complain, rounded};
-use crate::{detector, grammar, read};
+use crate::{grammar, read};
 
 /// Runs the command.
 ///

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use viseme_capture::tracker::DetectorFile;
+use anyhow::{Result, bail};
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
-use viseme_corpus::{Manifest, grid};
+use viseme_corpus::{Manifest, detector, grid};
 
 use super::{Clip, from_words};
 use crate::recipe::Recipe;
@@ -50,12 +49,18 @@ pub fn clips(recipe: &Recipe, choice: &Choice<'_>) -> Result<Vec<Clip>> {
             choice.split
         );
     }
+    // Clips with a fixed region need no detector, so the lack of one only matters to the others.
     let detector = match choice.detector {
-        Some(path) => Some(
-            DetectorFile::open(path)
-                .with_context(|| format!("cannot use the detector {}", path.display()))?,
-        ),
-        None => None,
+        Some(path) => Some(detector::load(Some(path))?),
+        None if manifest
+            .clips
+            .iter()
+            .filter(|c| keep(c))
+            .all(|c| c.roi.is_some()) =>
+        {
+            None
+        }
+        None => Some(detector::load(None)?),
     };
     let mut options = CropOptions::new(detector.as_ref(), choice.cache);
     options.pipeline.smooth = CROP.smooth as usize;

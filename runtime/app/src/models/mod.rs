@@ -2,15 +2,15 @@
 
 mod pull;
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use viseme_corpus::detector;
 
 use crate::cli::{Models, ModelsCommand};
+use crate::model;
 use crate::output::{self, show};
-use crate::{detector, model};
 
 /// A file that can be fetched. It may come from anywhere: size and digest say whether it is the right one.
 pub struct Download {
@@ -56,7 +56,7 @@ pub fn run(arguments: &Models) -> Result<ExitCode> {
                     YUNET.name
                 );
             }
-            let path = pull::pull(&YUNET, from.as_deref(), &folder()?)?;
+            let path = pull::pull(&YUNET, from.as_deref(), &detector::models_folder()?)?;
             // A detector that was checked but cannot be imported should be known now.
             detector::load(Some(&path))?;
             output::print(&format!(
@@ -68,24 +68,6 @@ pub fn run(arguments: &Models) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The folder for models: `VISEME_MODELS`, else `viseme` in the XDG cache folder. It may not be there yet.
-///
-/// # Errors
-/// If neither they nor a home folder are known.
-pub fn folder() -> Result<PathBuf> {
-    let variable = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    // The XDG Base Directory Specification has relative paths ignored.
-    let absolute = |name| variable(name).filter(|path: &PathBuf| path.is_absolute());
-    variable("VISEME_MODELS")
-        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("viseme")))
-        .or_else(|| Some(variable("HOME")?.join(".cache").join("viseme")))
-        .context("no folder for models is known; set VISEME_MODELS to one")
 }
 
 fn list() -> Result<()> {

@@ -1,5 +1,8 @@
-//! The face detector: given with `--detector`, or pulled before. YuNet's ONNX file is imported on the fly.
+//! The face detector: a given file, or the one in the models folder. YuNet's ONNX file is imported on the fly.
+//!
+//! The command, the trainer and the quantiser all find it here, so what is said of `--detector` is true of each.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,9 +11,6 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use viseme_capture::tracker::DetectorFile;
 use viseme_import::yunet;
-
-use crate::models;
-use crate::output::show;
 
 /// Files in the models folder that are taken for the detector, best first: an imported one, then YuNet's own names.
 pub const NAMES: [&str; 4] = [
@@ -41,7 +41,7 @@ pub fn load(path: Option<&Path>) -> Result<DetectorFile> {
             &kept
         }
     };
-    let name = show(path);
+    let name = path.display().to_string();
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
@@ -57,12 +57,30 @@ pub fn load(path: Option<&Path>) -> Result<DetectorFile> {
     imported(path, &bytes).with_context(|| name)
 }
 
+/// The folder for models: `VISEME_MODELS`, else `viseme` in the XDG cache folder. It may not be there yet.
+///
+/// # Errors
+/// If neither they nor a home folder are known.
+pub fn models_folder() -> Result<PathBuf> {
+    let variable = |name| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    // The XDG Base Directory Specification has relative paths ignored.
+    let absolute = |name| variable(name).filter(|path: &PathBuf| path.is_absolute());
+    variable("VISEME_MODELS")
+        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("viseme")))
+        .or_else(|| Some(variable("HOME")?.join(".cache").join("viseme")))
+        .context("no folder for models is known; set VISEME_MODELS to one")
+}
+
 /// The detector in the models folder, if there is one.
 ///
 /// # Errors
 /// If there is no such folder to look into.
 pub fn find() -> Result<Option<PathBuf>> {
-    let folder = models::folder()?;
+    let folder = models_folder()?;
     Ok(NAMES
         .iter()
         .map(|name| folder.join(name))
@@ -79,7 +97,7 @@ fn imported(path: &Path, onnx: &[u8]) -> Result<DetectorFile> {
         .collect();
     // Another version may import differently.
     let name = format!("yunet-{}-{hex}.gguf", env!("CARGO_PKG_VERSION"));
-    let kept = models::folder()
+    let kept = models_folder()
         .ok()
         .map(|folder| folder.join("imported").join(name));
     if let Some(file) = kept
