@@ -13,4 +13,4 @@ pub mod recognise;
 pub mod score;
 
 pub use error::Error;
-pub use manifest::{Clip, Manifest, Word};
+pub use manifest::{Clip, Manifest, SplitField, Word};

@@ -95,6 +95,27 @@ impl Word {
     }
 }
 
+/// The fields of a clip that name the side of a split it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SplitField {
+    /// The corpus's own split.
+    #[value(name = "split")]
+    Split,
+    /// The split in which no pair of first words is on both sides.
+    #[value(name = "pair_split", alias = "pair-split")]
+    PairSplit,
+}
+
+impl SplitField {
+    /// The side that `clip` is on, if it is in this split.
+    pub fn side(self, clip: &Clip) -> Option<&str> {
+        match self {
+            Self::Split => Some(&clip.split),
+            Self::PairSplit => clip.pair_split.as_deref(),
+        }
+    }
+}
+
 impl Manifest {
     /// Reads and checks the manifest at `path`.
     ///
@@ -131,16 +152,6 @@ impl Manifest {
     /// Where the video of `clip` is.
     pub fn path_of(&self, clip: &Clip) -> PathBuf {
         self.root.join(&clip.file)
-    }
-
-    /// The clips whose `split` is `name`; all of them for `all`. `pair:train` and `pair:test` look at `pair_split`.
-    pub fn in_split<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Clip> {
-        self.clips
-            .iter()
-            .filter(move |clip| match name.strip_prefix("pair:") {
-                Some(side) => clip.pair_split.as_deref() == Some(side),
-                None => name == "all" || clip.split == name,
-            })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -308,15 +319,16 @@ mod tests {
                 ..Clip::default()
             });
         }
-        let codes = |name| {
-            manifest
-                .in_split(name)
-                .map(|c| c.code.as_str())
-                .collect::<String>()
+        let on = |field: SplitField, side| {
+            let clips = manifest.clips.iter();
+            let here = clips.filter(|c| field.side(c) == Some(side));
+            here.map(|c| c.code.as_str()).collect::<String>()
         };
         assert_eq!(
-            ["train", "test", "all", "pair:test", "pair:train", "none"].map(codes),
-            ["ab", "c", "abc", "a", "b", ""]
+            ["train", "test", "all"].map(|s| on(SplitField::Split, s)),
+            ["ab", "c", ""]
         );
+        let pairs = ["train", "test", "none"].map(|s| on(SplitField::PairSplit, s));
+        assert_eq!(pairs, ["b", "a", ""]);
     }
 }

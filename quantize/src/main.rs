@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
-use viseme_corpus::{Manifest, detector};
+use viseme_corpus::{Manifest, SplitField, detector};
 use viseme_engine::model::conformer::Model;
 use viseme_format::spec::{Family, ModelSpec, Weights};
 use viseme_quantize::checkpoint::Checkpoint;
@@ -46,7 +46,10 @@ struct Set {
     /// Manifest of the clips that the word error rate is measured on.
     #[arg(long)]
     manifest: Option<PathBuf>,
-    /// Side of the manifest.
+    /// Field of the clips that names their split.
+    #[arg(long, value_enum, default_value_t = SplitField::Split)]
+    split_field: SplitField,
+    /// Side of the split.
     #[arg(long, default_value = "test")]
     split: String,
     /// Face detector: YuNet's .onnx or an imported .gguf (default: the one in the models folder).
@@ -121,7 +124,7 @@ fn with_arena<'a>(
 
 fn load(path: &Path, set: &Set, smooth: u32) -> Result<Vec<ClipCrops>> {
     let manifest = Manifest::read(path)?;
-    let wanted = |c: &viseme_corpus::Clip| c.split == set.split;
+    let wanted = |c: &viseme_corpus::Clip| set.split_field.side(c) == Some(set.split.as_str());
     let detector = match &set.detector {
         None if manifest
             .clips

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use viseme_corpus::SplitField;
 use viseme_trainer::data::load;
 use viseme_trainer::recipe::Recipe;
 use viseme_trainer::train::{Run, train};
@@ -35,9 +36,9 @@ struct TrainArgs {
     /// A folder with manifest.json, a manifest file, or the GRID corpus as it ships (sN/*.mpg).
     #[arg(long)]
     data: PathBuf,
-    /// Field of the manifest that names the side of a clip.
-    #[arg(long, default_value = "split")]
-    split_field: String,
+    /// Field of the clips that names their split.
+    #[arg(long, value_enum, default_value_t = SplitField::Split)]
+    split_field: SplitField,
     /// Side to train on.
     #[arg(long, default_value = "train")]
     split: String,
@@ -77,7 +78,7 @@ fn run(args: &TrainArgs) -> Result<()> {
     };
     let choice = load::Choice {
         data: &args.data,
-        split_field: &args.split_field,
+        split_field: args.split_field,
         split: &args.split,
         detector: args.detector.as_deref(),
         cache: &cache,

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use viseme_capture::tracker::DetectorFile;
 use viseme_corpus::crops::{CropOptions, crops};
-use viseme_corpus::{Manifest, grid};
+use viseme_corpus::{Clip, Manifest, SplitField, detector, grid};
 
 /// Cuts the mouths out of every clip of a corpus and keeps them in a cache folder. Can be killed and started again.
 #[derive(Parser)]
@@ -14,15 +13,18 @@ struct Arguments {
     /// Manifest (.json) of the clips, or the folder of the GRID corpus as it ships.
     #[arg(long)]
     manifest: PathBuf,
-    /// Face detector, imported (.gguf).
+    /// Face detector: YuNet's .onnx or an imported .gguf (default: the one in the models folder).
     #[arg(long)]
     detector: Option<PathBuf>,
     /// Folder for the crops.
     #[arg(long)]
     cache: PathBuf,
-    /// Split of the manifest, `pair:train`, or `all`.
-    #[arg(long, default_value = "all")]
-    split: String,
+    /// Field of the clips that names their split.
+    #[arg(long, value_enum, default_value_t = SplitField::Split)]
+    split_field: SplitField,
+    /// Side of the split (default: every clip).
+    #[arg(long)]
+    split: Option<String>,
     /// Half window of the landmark smoothing, in frames.
     #[arg(long, default_value_t = 2)]
     smooth: usize,
@@ -41,27 +43,23 @@ fn main() -> anyhow::Result<()> {
     } else {
         Manifest::read(&arguments.manifest)?
     };
-    let detector = arguments
-        .detector
-        .as_deref()
-        .map(DetectorFile::open)
-        .transpose()?;
+    let detector = match &arguments.detector {
+        None if manifest.clips.iter().all(|clip| clip.roi.is_some()) => None,
+        given => Some(detector::load(given.as_deref())?),
+    };
     let mut options = CropOptions::new(detector.as_ref(), &arguments.cache);
     options.pipeline.smooth = arguments.smooth;
     options.pipeline.tracker.every = arguments.every;
     options.threads = arguments.threads;
-    let wanted: Vec<String> = manifest
-        .in_split(&arguments.split)
-        .map(|clip| clip.id())
-        .collect();
+    let side = arguments.split.as_deref();
+    let wanted =
+        |clip: &Clip| side.is_none_or(|side| arguments.split_field.side(clip) == Some(side));
     anyhow::ensure!(
-        !wanted.is_empty(),
-        "no clip is in split {}; give one that the manifest names",
-        arguments.split
+        manifest.clips.iter().any(wanted),
+        "no clip is on the side {}; give one that the manifest names",
+        side.unwrap_or_default()
     );
-    let wanted: std::collections::HashSet<String> = wanted.into_iter().collect();
-    let loaded = crops(&manifest, |clip| wanted.contains(&clip.id()), &options)
-        .context("the crops were not made")?;
+    let loaded = crops(&manifest, wanted, &options).context("the crops were not made")?;
 
     let frames: usize = loaded.clips.iter().map(|clip| clip.frames()).sum();
     let tracked: usize = loaded.clips.iter().map(|clip| clip.tracked_frames).sum();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use viseme_corpus::SplitField;
 
 /// Reads lips: video in, words out, offline.
 #[derive(Parser)]
@@ -81,16 +82,6 @@ pub struct Eval {
     /// Prints the result as one JSON object on the last line.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Fields of a manifest's clips that name splits.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SplitField {
-    /// The corpus's own split.
-    Split,
-    /// The split in which no pair of first words is on both sides.
-    #[value(name = "pair_split", alias = "pair-split")]
-    PairSplit,
 }
 
 /// What a model perceives.

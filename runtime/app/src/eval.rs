@@ -18,7 +18,7 @@ use viseme_corpus::{Clip, Error, Manifest, grid};
 use viseme_engine::decode::Options;
 use viseme_engine::preprocess::crop::PATCH;
 
-use crate::cli::{Eval, Modality, SplitField};
+use crate::cli::{Eval, Modality};
 use crate::model::ModelFile;
 use crate::output::{self, complain, one_line, rounded};
 use crate::{grammar, model, read};
@@ -95,10 +95,7 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
 
 /// The clips that were asked for.
 fn choose<'m>(manifest: &'m Manifest, arguments: &Eval) -> Result<Vec<&'m Clip>> {
-    let field = |clip: &'m Clip| match arguments.split_field {
-        SplitField::Split => Some(clip.split.as_str()),
-        SplitField::PairSplit => clip.pair_split.as_deref(),
-    };
+    let field = |clip: &'m Clip| arguments.split_field.side(clip);
     let wanted = arguments.split.as_deref();
     let chosen: Vec<&Clip> = manifest
         .clips

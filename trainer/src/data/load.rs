@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
-use viseme_corpus::{Manifest, detector, grid};
+use viseme_corpus::{Manifest, SplitField, detector, grid};
 
 use super::{Clip, from_words};
 use crate::recipe::Recipe;
@@ -14,8 +14,8 @@ use crate::spec::CROP;
 pub struct Choice<'a> {
     /// A manifest, a folder that holds one, or a GRID corpus as it ships.
     pub data: &'a Path,
-    /// `split` or `pair_split`.
-    pub split_field: &'a str,
+    /// Which of the splits.
+    pub split_field: SplitField,
     /// The side to load.
     pub split: &'a str,
     /// Face detector file.
@@ -30,22 +30,10 @@ pub struct Choice<'a> {
 /// Data that cannot be read; a clip that says a word the recipe does not know.
 pub fn clips(recipe: &Recipe, choice: &Choice<'_>) -> Result<Vec<Clip>> {
     let manifest = manifest(choice.data)?;
-    let pair = match choice.split_field {
-        "split" => false,
-        "pair_split" => true,
-        other => bail!("--split-field {other} is unknown; use split or pair_split"),
-    };
-    let keep = |clip: &viseme_corpus::Clip| {
-        if pair {
-            clip.pair_split.as_deref() == Some(choice.split)
-        } else {
-            clip.split == choice.split
-        }
-    };
+    let keep = |clip: &viseme_corpus::Clip| choice.split_field.side(clip) == Some(choice.split);
     if !manifest.clips.iter().any(keep) {
         bail!(
-            "no clip has {} = {}; look into the manifest",
-            choice.split_field,
+            "no clip is on the side {} of the split; look into the manifest",
             choice.split
         );
     }
