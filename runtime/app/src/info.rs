@@ -8,7 +8,7 @@ use viseme_boards::Board;
 use viseme_engine::model::conformer;
 use viseme_format::gguf::Reader;
 use viseme_format::layout;
-use viseme_format::spec::{Conformer, Family, ModelSpec, TokenKind, Weights};
+use viseme_format::spec::{Conformer, Family, Modality, ModelSpec, TokenKind, Weights};
 
 use crate::cli::Info;
 use crate::model::{self, ModelFile};
@@ -26,6 +26,10 @@ const TOKENS_SHOWN: usize = 64;
 pub fn run(arguments: &Info) -> Result<ExitCode> {
     let file = ModelFile::load(arguments.model.as_deref())?;
     let (reader, spec) = file.inspect()?;
+    if matches!(spec.family, Family::Conformer(_)) && spec.modality == Modality::Video {
+        // What is described here should also run.
+        file.open()?;
+    }
     let mut text = String::new();
     describe(&mut text, &reader, &spec, file.bytes().len())?;
     if let Family::Conformer(recogniser) = &spec.family {

@@ -1,1 +1,9 @@
-//! Tests.
+//! The command as its users meet it: the real binary, its output, its exit code.
+
+mod bad_clips;
+mod bad_models;
+mod common;
+mod evaluate;
+mod faces;
+mod pull;
+mod transcribe;
