@@ -208,6 +208,9 @@ impl Maker<'_> {
             (None, Some(detector)) => {
                 hash.update((options.tracker.every as u64).to_le_bytes());
                 hash.update(detector);
+                if options.tracker.looks > 0 {
+                    hash.update((options.tracker.looks as u64).to_le_bytes());
+                }
             }
             (None, None) => {
                 let reason =

@@ -4,5 +4,6 @@ mod published;
 mod python;
 mod shared;
 mod tidy;
+mod tracking;
 mod trained_is_run;
 mod yunet;

@@ -31,6 +31,9 @@ struct Arguments {
     /// A detection every so many frames.
     #[arg(long, default_value_t = 5)]
     every: usize,
+    /// How often a detected face is looked at again.
+    #[arg(long, default_value_t = 0)]
+    looks: usize,
     /// Clips worked on at the same time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
     let mut options = CropOptions::new(detector.as_ref(), &arguments.cache);
     options.pipeline.smooth = arguments.smooth;
     options.pipeline.tracker.every = arguments.every;
+    options.pipeline.tracker.looks = arguments.looks;
     options.threads = arguments.threads;
     let side = arguments.split.as_deref();
     let wanted =

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use viseme_engine::preprocess::crop::{PATCH, Placement};
 use viseme_engine::preprocess::mean_face::FOUR_POINTS;
-use viseme_engine::preprocess::similarity::Similarity;
 use viseme_engine::preprocess::smooth::Smoother;
-use viseme_engine::preprocess::warp::Image;
 
+use crate::sampling::render;
 use crate::tracker::{Landmarks, Located, Tracker};
 use crate::{Error, Frame};
 
@@ -82,7 +81,7 @@ impl Region {
             )));
         }
         Ok(SourceCrop {
-            pixels: render(&self.placement, frame),
+            pixels: cut(&self.placement, frame),
             tracked: true,
         })
     }
@@ -169,56 +168,19 @@ impl<'m> TrackedCropper<'m> {
                 Err(_) => tracked = false,
             }
             out.push_back(self.placement.map(|p| SourceCrop {
-                pixels: render(&p, &frame),
+                pixels: cut(&p, &frame),
                 tracked,
             }));
         }
     }
 }
 
-/// Renders a crop. Faces more than twice as large as the crop needs are averaged down first: sampling them directly
-/// would skip pixels.
-fn render(placement: &Placement, frame: &Frame) -> Box<Patch> {
+fn cut(placement: &Placement, frame: &Frame) -> Box<Patch> {
     let mut out: Box<Patch> = vec![0; PATCH * PATCH]
         .try_into()
         .expect("the length is that of a patch");
-    let factor = (1.0 / placement.transform.scale()).floor().min(16.0) as usize;
-    let factor = factor.min(frame.width).min(frame.height);
-    if factor < 2 {
-        let picture =
-            Image::<1>::new(&frame.pixels, frame.width, frame.height).expect("frames are whole");
-        placement.render(&picture, &mut out[..]);
-        return out;
-    }
-    let (small, width, height) = shrunk(frame, factor);
-    let picture = Image::<1>::new(&small, width, height).expect("frames are whole");
-    // The centre of a small pixel in pixels of the frame.
-    let middle = (factor as f64 - 1.0) / 2.0;
-    let transform = Similarity::new(factor as f64, 0.0, middle, middle).then(&placement.transform);
-    Placement {
-        transform,
-        window: placement.window,
-    }
-    .render(&picture, &mut out[..]);
+    render(frame, &placement.transform, placement.window, &mut out[..]);
     out
-}
-
-/// Means of `factor` x `factor` blocks; what is left over at the right and below is dropped.
-fn shrunk(frame: &Frame, factor: usize) -> (Vec<u8>, usize, usize) {
-    let (width, height) = (frame.width / factor, frame.height / factor);
-    let area = (factor * factor) as u32;
-    let mut out = Vec::with_capacity(width * height);
-    let mut sums = vec![0_u32; width];
-    for rows in frame.pixels.chunks_exact(frame.width * factor).take(height) {
-        sums.fill(0);
-        for row in rows.chunks_exact(frame.width) {
-            for (sum, block) in sums.iter_mut().zip(row.chunks_exact(factor)) {
-                *sum += block.iter().map(|&v| u32::from(v)).sum::<u32>();
-            }
-        }
-        out.extend(sums.iter().map(|sum| ((sum + area / 2) / area) as u8));
-    }
-    (out, width, height)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod cropper;
 pub mod error;
 pub mod frame;
 pub mod pipeline;
+mod sampling;
 pub mod source;
 pub mod tracker;
 

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use viseme_engine::model::yunet::Face;
 use viseme_engine::preprocess::align::{Aligner, Fusion, REDETECT_RESIDUAL};
 use viseme_engine::preprocess::crop::Placement;
-use viseme_engine::preprocess::mean_face::{FOUR_POINTS, four_of_five};
+use viseme_engine::preprocess::mean_face::FOUR_POINTS;
 use viseme_engine::preprocess::similarity::Point;
 use viseme_engine::preprocess::warp::Image;
 
 pub use detect::DetectorFile;
 
 use crate::{Error, Frame};
-use detect::Finder;
+use detect::{Finder, four_of};
 use faces::Faces;
 
 /// Right eye, left eye, nose tip and mouth centre in pixels of the frame; right is the person's right.
@@ -41,11 +41,15 @@ const LEAST_OVERLAP: f32 = 0.6;
 pub struct TrackerOptions {
     /// A detection every so many frames; 1 detects on each.
     pub every: usize,
+    /// How often a detected face is looked at again, turned upright and at a set size, each time placed by what the
+    /// look before has found. 2 make the landmarks four times less dependent on where in the picture the face is, for
+    /// three small detections each.
+    pub looks: usize,
 }
 
 impl Default for TrackerOptions {
     fn default() -> Self {
-        TrackerOptions { every: 5 }
+        TrackerOptions { every: 5, looks: 0 }
     }
 }
 
@@ -63,6 +67,7 @@ pub struct Tracker<'m> {
     finder: Finder<'m>,
     faces: Faces,
     every: usize,
+    looks: usize,
     pushed: usize,
     /// Frames that were not handed out. Where `based`, the first one is settled and waits to be carried on from.
     slots: VecDeque<Slot>,
@@ -95,6 +100,7 @@ impl<'m> Tracker<'m> {
             finder: Finder::new(file)?,
             faces: Faces::default(),
             every: options.every,
+            looks: options.looks,
             pushed: 0,
             slots: VecDeque::new(),
             based: false,
@@ -172,10 +178,11 @@ impl<'m> Tracker<'m> {
             self.slots[at].landmarks = carried;
             return;
         };
-        let found = faces
+        let face = faces
             .iter()
             .find(|(id, _)| *id == chosen)
-            .and_then(|(_, face)| landmarks_of(face));
+            .map(|(_, face)| *face);
+        let found = face.and_then(|face| self.look_closely(&face, at));
         self.bridged = if found.is_some() { 0 } else { self.bridged + 1 };
         self.slots[at].landmarks = match (&found, &carried) {
             (Some(found), Some(carried)) => Some(self.correct(*last_key, at, found, carried)),
@@ -189,6 +196,20 @@ impl<'m> Tracker<'m> {
             self.carry_back(at);
         }
         *last_key = at;
+    }
+
+    /// The landmarks of a detected face, if a mouth can be cut out by them.
+    fn look_closely(&mut self, face: &Face, at: usize) -> Option<Landmarks> {
+        let mut landmarks = four_of(face);
+        for _ in 0..self.looks {
+            landmarks = self
+                .finder
+                .look_again(&self.slots[at].frame, &landmarks)
+                .unwrap_or(landmarks);
+        }
+        Placement::new(&FOUR_POINTS, &landmarks)
+            .is_ok()
+            .then_some(landmarks)
     }
 
     /// The landmarks of frame `at`, between those found and those carried there; what has been drifted by since the
@@ -239,17 +260,6 @@ impl<'m> Tracker<'m> {
         let found = self.finder.find(&self.slots[at].frame);
         self.slots[at].faces = Some(self.faces.observe(found));
     }
-}
-
-/// A face's landmarks, if a mouth can be cut out by them.
-fn landmarks_of(face: &Face) -> Option<Landmarks> {
-    let points = face
-        .points
-        .map(|(x, y)| Point::new(f64::from(x), f64::from(y)));
-    let landmarks = four_of_five(&points);
-    Placement::new(&FOUR_POINTS, &landmarks)
-        .is_ok()
-        .then_some(landmarks)
 }
 
 /// An aligner with the landmarks that its template was taken by.
