@@ -70,6 +70,13 @@ pub fn sheet(frames: &[&[u8]], captions: &[Caption]) -> Result<Vec<u8>, String> 
     Ok(file)
 }
 
+/// The word that fills most of the time from `start_s` to `end_s`, however short it is.
+fn spoken(captions: &[Caption], start_s: f32, end_s: f32) -> Option<&Caption> {
+    let shared = |c: &Caption| c.end_s.min(end_s) - c.start_s.max(start_s);
+    let words = captions.iter().filter(|c| shared(c) > 0.0);
+    words.max_by(|a, b| shared(a).total_cmp(&shared(b)))
+}
+
 /// Writes a word in the middle of a frame's width, cut where it does not fit.
 fn write(grey: &mut [u8], width: usize, x: usize, y: usize, word: &str) {
     let letters: Vec<char> = word.chars().take(SIDE / 8).collect();
