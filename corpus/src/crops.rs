@@ -397,3 +397,118 @@ fn sha256_of_file(path: &Path) -> std::io::Result<[u8; 32]> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A corpus of three clips, folders of 10 flat pictures each with a fixed region, and one that is not there.
+    fn corpus(name: &str) -> Manifest {
+        let root = std::env::temp_dir().join(format!("viseme-crops-{name}-{}", std::process::id()));
+        let mut manifest = Manifest {
+            root: root.clone(),
+            ..Manifest::default()
+        };
+        for clip in 0..4_u8 {
+            let folder = root.join(format!("clip{clip}"));
+            for frame in 0..if clip == 2 { 0 } else { 10_u8 } {
+                fs::create_dir_all(&folder).expect("a folder");
+                let mut image = b"P5 128 96 255\n".to_vec();
+                image.extend([50 * clip + frame; 128 * 96]);
+                fs::write(folder.join(format!("{frame}.pgm")), image).expect("writable");
+            }
+            manifest.clips.push(Clip {
+                speaker: "s".into(),
+                code: format!("c{clip}"),
+                file: format!("clip{clip}").into(),
+                roi: Some([16.0, 0.0, 96.0, 96.0]),
+                ..Clip::default()
+            });
+        }
+        manifest
+    }
+
+    fn entries(cache: &Path) -> Vec<std::path::PathBuf> {
+        let mut all: Vec<_> = fs::read_dir(cache)
+            .expect("a folder")
+            .map(|e| e.expect("an entry").path())
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn clips_are_made_once_and_faults_are_listed() {
+        let manifest = corpus("once");
+        let cache = manifest.root.join("cache");
+        let options = CropOptions {
+            progress: false,
+            ..CropOptions::new(None, &cache)
+        };
+        let first = crops(&manifest, |_| true, &options).expect("three sound clips");
+        assert_eq!(
+            (first.made, first.clips.len(), first.failed.len()),
+            (3, 3, 1)
+        );
+        assert_eq!(first.failed[0].0, "s/c2");
+        assert!(first.failed[0].1.contains("clip2"), "{}", first.failed[0].1);
+        let ids: Vec<&str> = first.clips.iter().map(|c| c.id.as_str()).collect();
+        assert_eq!(ids, ["s/c0", "s/c1", "s/c3"]);
+        for (clip, grey) in first.clips.iter().zip([0, 50, 150]) {
+            assert_eq!((clip.frames(), clip.tracked_frames), (10, 10));
+            let expected: Vec<u8> = (0..10)
+                .flat_map(|frame| [grey + frame; PATCH * PATCH])
+                .collect();
+            assert!(clip.crops == expected, "{} holds its own pictures", clip.id);
+        }
+        let again = crops(&manifest, |_| true, &options).expect("cached");
+        assert_eq!((again.made, &again.clips), (0, &first.clips));
+        assert_eq!(
+            crops(&manifest, |c| c.code == "c1", &options)
+                .expect("cached")
+                .clips,
+            first.clips[1..2]
+        );
+        assert!(
+            crops(&manifest, |c| c.code == "c2", &options).is_err(),
+            "nothing could be read"
+        );
+        fs::remove_dir_all(&manifest.root).expect("removable");
+    }
+
+    #[test]
+    fn spoilt_and_outdated_files_are_made_anew() {
+        let manifest = corpus("anew");
+        let cache = manifest.root.join("cache");
+        let mut options = CropOptions {
+            progress: false,
+            ..CropOptions::new(None, &cache)
+        };
+        let first = crops(&manifest, |_| true, &options).expect("three sound clips");
+        // Cut off, of another kind, and a file that a killed build left behind.
+        let files = entries(&cache);
+        assert_eq!(files.len(), 3);
+        let whole = fs::read(&files[0]).expect("readable");
+        fs::write(&files[0], &whole[..whole.len() - 1]).expect("writable");
+        fs::write(&files[1], b"something else altogether").expect("writable");
+        fs::write(files[2].with_extension("crops.1-1.tmp"), &whole[..1000]).expect("writable");
+        let again = crops(&manifest, |_| true, &options).expect("three sound clips");
+        assert_eq!((again.made, &again.clips), (2, &first.clips));
+        assert_eq!(fs::read(&files[0]).expect("readable"), whole);
+        // Another setting has its own files; a changed picture too.
+        options.pipeline.fps = 50.0;
+        assert_eq!(crops(&manifest, |_| true, &options).expect("made").made, 3);
+        options.pipeline.fps = 25.0;
+        fs::copy(
+            manifest.root.join("clip1/3.pgm"),
+            manifest.root.join("clip0/3.pgm"),
+        )
+        .expect("copied");
+        let changed = crops(&manifest, |_| true, &options).expect("made");
+        assert_eq!(
+            (changed.made, changed.clips[0].crops[3 * PATCH * PATCH]),
+            (1, 53)
+        );
+        fs::remove_dir_all(&manifest.root).expect("removable");
+    }
+}
