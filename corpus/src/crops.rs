@@ -388,7 +388,7 @@ fn sha256_of_file(path: &Path) -> std::io::Result<[u8; 32]> {
         }
         return Ok(hash.finalize().into());
     }
-    let mut file = fs::File::open(path)?;
+    let mut file = viseme_capture::file::open(path)?;
     let mut block = vec![0; 1 << 16];
     loop {
         match file.read(&mut block)? {

@@ -3,12 +3,13 @@
 //! The command, the trainer and the quantiser all find it here, so what is said of `--detector` is true of each.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
+use viseme_capture::file;
 use viseme_capture::tracker::DetectorFile;
 use viseme_import::yunet;
 
@@ -43,7 +44,7 @@ pub fn load(path: Option<&Path>) -> Result<DetectorFile> {
     };
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    File::open(path)
+    file::open(path)
         .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
         .with_context(|| {
             format!("{name}: the detector cannot be read; give YuNet's .onnx or .gguf file")

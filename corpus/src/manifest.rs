@@ -11,7 +11,6 @@
 //! are relative to the manifest's folder. Fields that are not named here are ignored.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -123,7 +122,7 @@ impl Manifest {
     /// If it cannot be read, is not JSON of this form, or a clip's fields make no sense.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let mut json = Vec::new();
-        let file = fs::File::open(path).map_err(Error::io(path))?;
+        let file = viseme_capture::file::open(path).map_err(Error::io(path))?;
         file.take(MAX_BYTES + 1)
             .read_to_end(&mut json)
             .map_err(Error::io(path))?;
@@ -237,6 +236,8 @@ impl<'de> Deserialize<'de> for Word {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn parse(json: &str) -> Result<Manifest, String> {

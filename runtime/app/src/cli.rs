@@ -44,7 +44,7 @@ pub struct Transcribe {
     #[arg(long, value_name = "X,Y,W,H", value_parser = region)]
     pub roi: Option<[f32; 4]>,
     /// Frames a second of image folders; videos know their own.
-    #[arg(long, value_name = "F", default_value_t = 25.0)]
+    #[arg(long, value_name = "F", default_value_t = 25.0, value_parser = rate)]
     pub fps: f64,
     /// Prints one JSON object a clip.
     #[arg(long)]
@@ -121,6 +121,14 @@ pub enum ModelsCommand {
         #[arg(long, value_name = "URL")]
         from: Option<String>,
     },
+}
+
+/// A rate at which pictures were taken.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.1..=1000.0).contains(&rate) => Ok(rate),
+        _ => Err("give frames a second, from 0.1 to 1000".into()),
+    }
 }
 
 /// Reads `x,y,width,height`.

@@ -90,7 +90,11 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(output::FAILED)
+    })
 }
 
 /// The clips that were asked for.

@@ -1,10 +1,10 @@
 //! The option `--grammar`: a name, a file, or none.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use viseme_capture::file;
 use viseme_engine::decode::grammar::{Grammar, SHIPPED};
 
 use crate::output::show;
@@ -33,7 +33,7 @@ pub fn load(choice: &str) -> Result<Option<Grammar>> {
         );
     }
     let mut source = Vec::new();
-    File::open(path)
+    file::open(path)
         .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut source))
         .with_context(|| format!("{name}: the grammar cannot be read; give a grammar file"))?;
     Ok(Some(Grammar::parse(&source).with_context(|| name)?))

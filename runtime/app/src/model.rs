@@ -1,11 +1,11 @@
 //! Model files: the published one, which is part of the command, or any other; checked before use.
 
 use std::env;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use viseme_capture::file;
 use viseme_corpus::detector::models_folder;
 use viseme_engine::model::conformer::Model;
 use viseme_format::gguf::Reader;
@@ -97,7 +97,7 @@ impl ModelFile {
     fn read(path: &Path) -> Result<Self> {
         let name = show(path);
         let mut bytes = Vec::new();
-        let size = File::open(path)
+        let size = file::open(path)
             .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
             .with_context(|| format!("{name}: the model cannot be read; give a .gguf file"))?;
         if size as u64 > MOST_BYTES {

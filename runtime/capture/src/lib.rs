@@ -10,6 +10,7 @@
 
 mod cropper;
 pub mod error;
+pub mod file;
 pub mod frame;
 pub mod pipeline;
 mod sampling;

@@ -162,7 +162,9 @@ fn clips_that_fail_are_listed_and_counted() {
         let run = folder.viseme(&format!(
             "eval --manifest three.json --model m.gguf --json{cache}"
         ));
-        let json = run.json();
+        // The others are still read, and whoever looks at the exit code alone learns of the failure.
+        assert_eq!(run.code, 2, "{run}");
+        let json = run.last_json();
         assert_eq!(
             (number(&json, "clips"), number(&json, "failed")),
             (2.0, 1.0),

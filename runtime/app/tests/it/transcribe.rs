@@ -171,7 +171,7 @@ fn a_folder_of_images_is_a_clip() {
     );
     folder
         .viseme(&format!("transcribe frames {ROI} --fps 0"))
-        .fails_with("not a rate");
+        .fails_with("give frames a second");
 }
 
 #[test]

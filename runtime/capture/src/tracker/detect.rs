@@ -1,6 +1,5 @@
 //! The face detector on frames: its model file in memory, and its scratch.
 
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +49,7 @@ impl DetectorFile {
     /// If it cannot be read or is no detector.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        let file = crate::file::open(path).map_err(|e| Error::io(path, e))?;
         file.take(MAX_BYTES + 1)
             .read_to_end(&mut bytes)
             .map_err(|e| Error::io(path, e))?;

@@ -69,7 +69,8 @@ impl FrameClock {
     ///
     /// A timestamp a second or more in the past restarts the source's clock: the frame counts as
     /// one ordinary interval after the last one. After a pause of more than half a second (or four
-    /// ordinary intervals, if that is longer), the ticks within the pause are left out.
+    /// ordinary intervals, if that is longer, but never more than two seconds), the ticks within
+    /// the pause are left out.
     ///
     /// # Errors
     /// When the timestamp is not after the last one: the frame is to be dropped.
@@ -111,7 +112,8 @@ impl FrameClock {
             self.measured += 1;
         }
 
-        let pause = interval > ordinary.map_or(PAUSE_US, |o| PAUSE_US.max(o.saturating_mul(4)));
+        let usual = ordinary.unwrap_or(0).saturating_mul(4);
+        let pause = interval > usual.clamp(PAUSE_US, LONGEST_PAUSE_US);
         let slow = self
             .interval()
             .is_some_and(|i| i as f64 * SLOW > self.period);
@@ -325,6 +327,8 @@ const SLOW: f64 = 0.95;
 
 /// A longer interval, in microseconds, is a pause.
 const PAUSE_US: u64 = 500_000;
+/// A longer interval is a pause however slow the source is, which bounds the ticks of one interval.
+const LONGEST_PAUSE_US: u64 = 2_000_000;
 
 /// A jump back this far, in microseconds, is a new start and not a frame out of order.
 const RESTART_US: u64 = 1_000_000;
@@ -436,6 +440,13 @@ mod tests {
         let next: Vec<Tick> = clock.push(220_000).unwrap().collect();
         assert_eq!(next.len(), 1);
         assert_eq!((next[0].index, next[0].before, next[0].after), (3, 1, 4));
+    }
+
+    #[test]
+    fn a_frame_an_hour_does_not_make_an_hour_of_ticks() {
+        let hours = [0, 1, 2, 3].map(|hour| hour * 3_600_000_000);
+        let ticks = run(25.0, hours);
+        assert!((4..=8).contains(&ticks.len()), "{} ticks", ticks.len());
     }
 
     #[test]
