@@ -52,11 +52,7 @@ pub fn sheet(frames: &[&[u8]], captions: &[Caption]) -> Result<Vec<u8>, String> 
         for (row, pixels) in frames[t].chunks_exact(SIDE).enumerate() {
             grey[(y + row) * width + x..][..SIDE].copy_from_slice(pixels);
         }
-        let time = (t as f32 + 0.5) / FPS;
-        let word = captions
-            .iter()
-            .find(|c| time >= c.start_s && time < c.end_s);
-        if let Some(word) = word {
+        if let Some(word) = spoken(captions, t as f32 / FPS, (t + STEP) as f32 / FPS) {
             write(&mut grey, width, x, y + SIDE + 4, &word.text);
         }
     }
