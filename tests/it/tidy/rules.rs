@@ -322,7 +322,7 @@ pub fn places(tree: &Tree) -> Vec<String> {
         ["index.crates", ".io"],
         ["static.crates", ".io"],
         ["pythonhos", "ted.org"],
-        ["pypi.org/sim", "ple"],
+        ["pypi.o", "rg/simple"],
         ["registry.npm", "js"],
         ["proxy.gol", "ang"],
         ["index-", "url"],
