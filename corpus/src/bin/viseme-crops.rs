@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     every: usize,
     /// How often a detected face is looked at again.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 2)]
     looks: usize,
     /// Clips worked on at the same time.
     #[arg(long, default_value_t = 2)]

@@ -49,7 +49,7 @@ pub struct TrackerOptions {
 
 impl Default for TrackerOptions {
     fn default() -> Self {
-        TrackerOptions { every: 5, looks: 0 }
+        TrackerOptions { every: 5, looks: 2 }
     }
 }
 
