@@ -35,7 +35,7 @@ use core::f64::consts::FRAC_PI_2;
 ///
 /// Subnormal results are zero on purpose: some targets flush them, and they cost others hundreds of
 /// cycles in a softmax.
-#[inline]
+#[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const OVERFLOW: f32 = 88.722_84;
     const UNDERFLOW: f32 = -87.336_54;
@@ -63,13 +63,13 @@ pub fn exp(x: f32) -> f32 {
 }
 
 /// The logistic function 1 / (1 + e^-x): within 2.5 ulp; 0 for `x` < -88.72284.
-#[inline]
+#[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// x · sigmoid(x) (also called swish): within 3 ulp; -0 for `x` < -88.72284.
-#[inline]
+#[inline(always)]
 pub fn silu(x: f32) -> f32 {
     // Clamped so that -inf meets a finite factor: the limit is 0, not NaN.
     let c = if x < -128.0 { -128.0 } else { x };
@@ -77,7 +77,7 @@ pub fn silu(x: f32) -> f32 {
 }
 
 /// Hyperbolic tangent: within 2 ulp.
-#[inline]
+#[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let a = x.abs();
     // Near zero, an odd polynomial; elsewhere 1 - 2 / (e^2a + 1), which does not cancel there.
@@ -93,7 +93,7 @@ pub fn tanh(x: f32) -> f32 {
 }
 
 /// Natural logarithm: within 1 ulp, subnormal arguments included.
-#[inline]
+#[inline(always)]
 pub fn ln(x: f32) -> f32 {
     // Subnormal numbers are scaled by 2^24 first.
     let tiny = x < f32::MIN_POSITIVE;
@@ -178,7 +178,7 @@ pub fn sqrt_f64(x: f64) -> f64 {
 }
 
 /// 1 / sqrt(x): within 3 ulp, in single precision only; +inf for ±0, NaN for negative numbers.
-#[inline]
+#[inline(always)]
 pub fn rsqrt(x: f32) -> f32 {
     // Subnormal numbers are scaled by 2^24 first.
     let tiny = x < f32::MIN_POSITIVE;
@@ -198,7 +198,7 @@ pub fn rsqrt(x: f32) -> f32 {
 }
 
 /// The nearest integer, halves to the even one; keeps the sign of zero, infinities and NaN.
-#[inline]
+#[inline(always)]
 pub fn round_half_even(x: f32) -> f32 {
     // From 2^23 on every f32 is an integer; below, adding 2^23 leaves no room for a fraction.
     const INTEGERS: f32 = 8_388_608.0;
@@ -217,31 +217,31 @@ pub fn round_half_even_f64(x: f64) -> f64 {
 }
 
 /// [`exp`] of every element, in place.
-#[inline]
+#[inline(always)]
 pub fn exp_slice(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = exp(*v));
 }
 
 /// [`sigmoid`] of every element, in place.
-#[inline]
+#[inline(always)]
 pub fn sigmoid_slice(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = sigmoid(*v));
 }
 
 /// [`silu`] of every element, in place.
-#[inline]
+#[inline(always)]
 pub fn silu_slice(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = silu(*v));
 }
 
 /// [`tanh`] of every element, in place.
-#[inline]
+#[inline(always)]
 pub fn tanh_slice(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = tanh(*v));
 }
 
 /// [`ln`] of every element, in place.
-#[inline]
+#[inline(always)]
 pub fn ln_slice(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v = ln(*v));
 }
@@ -251,7 +251,7 @@ const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// 2^n for -126 <= n <= 127.
-#[inline]
+#[inline(always)]
 fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }

@@ -238,7 +238,7 @@ impl<'s> Session<'s> {
         let vocabulary = self.model.vocabulary();
         for (x, y) in x.chunks(ROWS * d).zip(logits.chunks_mut(ROWS * vocabulary)) {
             let (rows, normed) = (x.len() / d, &mut encoder.normed[..x.len()]);
-            self.model.norm.run(shared.eps, x, normed);
+            self.model.norm.run(shared.kernels, shared.eps, x, normed);
             let x = quant.load(shared.kernels, shared.int8, normed, d);
             self.model
                 .ctc

@@ -38,24 +38,39 @@ impl Reach {
     }
 }
 
+/// The inputs of one attention layer, and its working memory.
+#[derive(Debug)]
+pub struct Attended<'x> {
+    /// Queries, [frames, d]; replaced by their contexts.
+    pub q: &'x mut [f32],
+    /// Keys, transposed: [d, key_stride], of which the first `frames` columns are used.
+    pub keys: &'x [f32],
+    /// Elements from one row of `keys` to the next.
+    pub key_stride: usize,
+    /// Values, [frames, d].
+    pub v: &'x [f32],
+    /// Scratch of 2 · d_k elements.
+    pub queries: &'x mut [f32],
+    /// Scratch of `frames` elements.
+    pub scores: &'x mut [f32],
+}
+
 impl RelativeAttention<'_> {
-    /// Replaces the queries in `q` by their contexts.
-    ///
-    /// `q` and `v` are [frames, d]; `keys` are transposed, [d, key_stride], of which the first
-    /// `frames` columns are used. `queries` is scratch of 2 · d_k elements, `scores` of `frames`.
+    /// Replaces the queries by their contexts.
     ///
     /// score\[i, j\] = ((q_i + u) · k_j + (q_i + v) · p_(i−j)) · scale, summed from zero over the
     /// elements of a head upwards, key product before position product; softmax over j; the context
     /// sums weight · value over j upwards.
-    pub fn run(
-        &self,
-        q: &mut [f32],
-        keys: &[f32],
-        key_stride: usize,
-        v: &[f32],
-        queries: &mut [f32],
-        scores: &mut [f32],
-    ) {
+    #[inline(always)]
+    pub fn run(&self, x: Attended<'_>) {
+        let Attended {
+            q,
+            keys,
+            key_stride,
+            v,
+            queries,
+            scores,
+        } = x;
         let d = self.bias_u.len();
         let d_k = d / self.heads.max(1);
         if d_k == 0 {
@@ -77,6 +92,7 @@ impl RelativeAttention<'_> {
     }
 
     /// Scores of query `i` against the keys it sees, before the softmax.
+    #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn score(
         &self,
@@ -125,6 +141,7 @@ impl RelativeAttention<'_> {
 }
 
 /// context = Σ_j weights\[j\] · values\[j\].
+#[inline(always)]
 fn weigh<'a>(weights: &[f32], mut values: impl Iterator<Item = &'a [f32]>, context: &mut [f32]) {
     context.fill(0.0);
     let (fours, rest) = weights.as_chunks::<4>();
@@ -185,7 +202,14 @@ mod tests {
             };
             let mut got = q.clone();
             let (mut queries, mut scores) = (std::vec![0.0; 2 * d_k], std::vec![0.0; frames]);
-            attention.run(&mut got, &keys, stride, &v, &mut queries, &mut scores);
+            attention.run(Attended {
+                q: &mut got,
+                keys: &keys,
+                key_stride: stride,
+                v: &v,
+                queries: &mut queries,
+                scores: &mut scores,
+            });
             for i in 0..frames {
                 for h in 0..heads {
                     let seen: Vec<usize> = (0..frames)

@@ -10,25 +10,27 @@ use core::array;
 /// Channels computed together; channel counts of outputs are multiples of this.
 pub const CHANNEL_BLOCK: usize = 16;
 
-/// Pixels computed together. Two times 16 channels are eight vectors of 4 lanes: with the operands they fit 16 vector
-/// registers. Three or four pixels, or eight channels, measure slower.
+/// Pixels of a depthwise convolution computed together. Two times 16 channels are eight vectors of 4 lanes: with the
+/// operands they fit 16 vector registers. Three or four pixels, or eight channels, measure slower.
 const PIXELS: usize = 2;
 
 /// Pointwise convolution of a row: `y[p, o] = bias[o] + Σ_c x[p, c] · weight[c, o]`.
 ///
-/// `x` is [pixels, cin], `weight` [cin, cout], `bias` [cout], `y` [pixels, cout].
+/// `x` is [pixels, cin], `weight` [cin, cout], `bias` [cout], `y` [pixels, cout]. `P` pixels are computed together: 2 are
+/// best where 16 channels take four registers, more where they take one.
 ///
 /// # Panics
 /// When the lengths do not fit together or cout is not a multiple of [`CHANNEL_BLOCK`].
-pub fn pointwise_row(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+#[inline(always)]
+pub fn pointwise_row<const P: usize>(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
     let cout = bias.len();
     let cin = weight.len() / cout;
     assert!(cout.is_multiple_of(CHANNEL_BLOCK) && weight.len() == cin * cout);
     assert!(y.len() / cout * cin == x.len());
-    let mut xs = x.chunks_exact(PIXELS * cin);
-    let mut ys = y.chunks_exact_mut(PIXELS * cout);
+    let mut xs = x.chunks_exact(P * cin);
+    let mut ys = y.chunks_exact_mut(P * cout);
     for (x, y) in (&mut xs).zip(&mut ys) {
-        pointwise_tile::<PIXELS>(x, weight, bias, y);
+        pointwise_tile::<P>(x, weight, bias, y);
     }
     let rest = (xs.remainder().chunks_exact(cin)).zip(ys.into_remainder().chunks_exact_mut(cout));
     for (x, y) in rest {
@@ -67,6 +69,7 @@ fn pointwise_tile<const P: usize>(x: &[f32], weight: &[f32], bias: &[f32], y: &m
 ///
 /// # Panics
 /// When the lengths do not fit together or channels is not a multiple of [`CHANNEL_BLOCK`].
+#[inline(always)]
 pub fn depthwise_row(rows: [&[f32]; 3], weight: &[f32], bias: &[f32], relu: bool, y: &mut [f32]) {
     let channels = bias.len();
     assert!(channels.is_multiple_of(CHANNEL_BLOCK) && weight.len() == 9 * channels);
@@ -134,6 +137,7 @@ fn block(values: &[f32], at: usize) -> &[f32; CHANNEL_BLOCK] {
 ///
 /// # Panics
 /// When the lengths do not fit together or cout is not a multiple of [`CHANNEL_BLOCK`].
+#[inline(always)]
 pub fn dense_row_stride2(rows: [&[f32]; 3], weight: &[f32], bias: &[f32], y: &mut [f32]) {
     let cout = bias.len();
     let taps = weight.len() / 3 / cout;
@@ -200,7 +204,7 @@ mod tests {
         for (pixels, cin, cout) in [(1, 16, 16), (2, 3, 48), (7, 64, 32), (10, 1, 16)] {
             let (x, w, b) = (noise(pixels * cin, 1), noise(cin * cout, 2), noise(cout, 3));
             let mut y = noise(pixels * cout, 4);
-            pointwise_row(&x, &w, &b, &mut y);
+            pointwise_row::<2>(&x, &w, &b, &mut y);
             for (i, &y) in y.iter().enumerate() {
                 let (p, o) = (i / cout, i % cout);
                 let want = sum(b[o], (0..cin).map(|c| (x[p * cin + c], w[c * cout + o])));

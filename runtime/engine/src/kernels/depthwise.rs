@@ -4,6 +4,7 @@
 ///
 /// `x` and `y` are [frames, d], `taps` is [kernel, d] (transposed, so that channels are neighbours),
 /// d = `bias.len()`. Sums run over k upwards from zero, the bias last.
+#[inline(always)]
 pub fn depthwise(x: &[f32], taps: &[f32], bias: &[f32], left: usize, y: &mut [f32]) {
     let d = bias.len().max(1);
     let frames = x.len() / d;

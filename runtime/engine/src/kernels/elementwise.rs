@@ -13,6 +13,7 @@ pub enum Activation {
 
 impl Activation {
     /// Applies the activation in place.
+    #[inline(always)]
     pub fn apply(self, x: &mut [f32]) {
         match self {
             Activation::Silu => math::silu_slice(x),
@@ -26,6 +27,7 @@ impl Activation {
 /// Gated linear unit: y\[c\] = x\[c\] · sigmoid(x\[channels + c\]) for every row of `x`
 /// ([rows, 2 · channels]) into `y` ([rows, channels]) (Dauphin et al., "Language Modeling with Gated
 /// Convolutional Networks", 2017).
+#[inline(always)]
 pub fn glu(x: &[f32], channels: usize, y: &mut [f32]) {
     let channels = channels.max(1);
     for (x, y) in x
@@ -40,6 +42,7 @@ pub fn glu(x: &[f32], channels: usize, y: &mut [f32]) {
 }
 
 /// x += factor · y.
+#[inline(always)]
 pub fn add_scaled(x: &mut [f32], factor: f32, y: &[f32]) {
     for (x, &y) in x.iter_mut().zip(y) {
         *x += factor * y;

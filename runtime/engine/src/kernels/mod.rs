@@ -1,24 +1,32 @@
 //! Kernels: the inner loops. The portable ones are the truth.
 //!
-//! Matrix products and activation quantisation, where nearly all time goes, sit behind [`Kernels`],
-//! so that an instruction set can bring its own; [`detect`] is the one place that chooses. Every
-//! implementation gives the bits of [`portable`]: integer sums are exact, and floating-point sums
-//! have one order, written down in [`dot_f32`]. The rest (norms, attention, convolutions) are plain
-//! loops that do the same operations in the same order at any vector width.
+//! All loops over activations sit behind [`Kernels`], so that an instruction set can bring its own;
+//! [`detect`] is the one place that chooses. Every implementation gives the bits of [`portable`]:
+//! integer sums are exact, and floating-point sums have one order, written down in [`dot_f32`].
+//!
+//! An instruction set writes matrix products by hand. For the rest (norms, attention, convolutions) it
+//! compiles the same plain loops once more with its wider vectors: they do the same operations in the
+//! same order at any vector width.
 
 pub mod attention;
+#[cfg(feature = "testing")]
+pub mod cases;
 pub mod conv_f32;
 pub mod depthwise;
 pub mod elementwise;
 pub mod im2row;
 pub mod norm;
 pub mod portable;
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
 
 use core::fmt::Debug;
 
+use attention::{Attended, RelativeAttention};
+use elementwise::Activation;
 pub use portable::{Portable, dot_f32};
 
-/// The matrix kernels of one instruction set.
+/// The kernels of one instruction set. What has a body here is the plain loop.
 pub trait Kernels: Debug + Sync {
     /// Name, `{arch}-{variant}`, as benchmarks and `viseme info` print it.
     fn name(&self) -> &'static str;
@@ -35,11 +43,75 @@ pub trait Kernels: Debug + Sync {
 
     /// Quantises one row of activations to 8 bits, see [`portable::quantize`].
     fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant;
+
+    /// See [`norm::layer_norm`].
+    fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
+        norm::layer_norm(x, weight, bias, eps, y);
+    }
+
+    /// Applies `activation` in place.
+    fn activate(&self, activation: Activation, x: &mut [f32]) {
+        activation.apply(x);
+    }
+
+    /// See [`elementwise::glu`].
+    fn glu(&self, x: &[f32], channels: usize, y: &mut [f32]) {
+        elementwise::glu(x, channels, y);
+    }
+
+    /// See [`elementwise::add_scaled`].
+    fn add_scaled(&self, x: &mut [f32], factor: f32, y: &[f32]) {
+        elementwise::add_scaled(x, factor, y);
+    }
+
+    /// See [`depthwise::depthwise`].
+    fn depthwise(&self, x: &[f32], taps: &[f32], bias: &[f32], left: usize, y: &mut [f32]) {
+        depthwise::depthwise(x, taps, bias, left, y);
+    }
+
+    /// See [`RelativeAttention::run`].
+    fn attend(&self, attention: &RelativeAttention<'_>, x: Attended<'_>) {
+        attention.run(x);
+    }
+
+    /// See [`conv_f32::pointwise_row`].
+    fn pointwise_row(&self, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+        conv_f32::pointwise_row::<2>(x, weight, bias, y);
+    }
+
+    /// See [`conv_f32::depthwise_row`].
+    fn depthwise_row(
+        &self,
+        x: [&[f32]; 3],
+        weight: &[f32],
+        bias: &[f32],
+        relu: bool,
+        y: &mut [f32],
+    ) {
+        conv_f32::depthwise_row(x, weight, bias, relu, y);
+    }
+
+    /// See [`conv_f32::dense_row_stride2`].
+    fn dense_row_stride2(&self, x: [&[f32]; 3], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+        conv_f32::dense_row_stride2(x, weight, bias, y);
+    }
 }
 
 /// The fastest kernels for this machine. All give the same bits.
 pub fn detect() -> &'static dyn Kernels {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(kernels) = x86::detect() {
+        return kernels;
+    }
     &Portable
+}
+
+/// Every set of kernels that this machine can run, the portable ones first: for tests and benchmarks.
+pub fn all() -> impl Iterator<Item = &'static dyn Kernels> {
+    let portable = core::iter::once(&Portable as &dyn Kernels);
+    #[cfg(target_arch = "x86_64")]
+    let portable = portable.chain(x86::all());
+    portable
 }
 
 /// Largest number of inputs of a matrix: 255 · 127 · `MAX_INPUTS` twice over fits 32 bits, so that

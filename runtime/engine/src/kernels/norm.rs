@@ -6,6 +6,7 @@ use crate::math;
 /// LayerNorm of every row of `x` ([rows, d], d = `weight.len()`) into `y`:
 /// (x − mean) / sqrt(variance + eps) · weight + bias, with the biased variance
 /// (Ba, Kiros and Hinton, "Layer Normalization", 2016).
+#[inline(always)]
 pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
     let d = weight.len().max(1);
     for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
@@ -19,6 +20,7 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f3
 }
 
 /// Softmax of one row, in place: e^(x − max) / Σ e^(x − max).
+#[inline(always)]
 pub fn softmax(x: &mut [f32]) {
     let max = x
         .iter()

@@ -20,16 +20,7 @@ impl Kernels for Portable {
     }
 
     fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
-        let (k, n) = (w.inputs(), w.outputs());
-        let blocks = x.chunks(ROWS_F32 * k).zip(y.chunks_mut(ROWS_F32 * n));
-        for (x, y) in blocks {
-            for (i, rows) in w.rows().chunks(2 * k).enumerate() {
-                match rows.split_at(k) {
-                    (row, []) => strip_f32(x, [row], bias, y, 2 * i, n),
-                    (a, b) => strip_f32(x, [a, b], bias, y, 2 * i, n),
-                }
-            }
-        }
+        matmul_f32(x, w, bias, y);
     }
 
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
@@ -53,6 +44,21 @@ impl Kernels for Portable {
     }
 }
 
+/// See [`Kernels::matmul_f32`].
+#[inline(always)]
+pub fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
+    let (k, n) = (w.inputs(), w.outputs());
+    let blocks = x.chunks(ROWS_F32 * k).zip(y.chunks_mut(ROWS_F32 * n));
+    for (x, y) in blocks {
+        for (i, rows) in w.rows().chunks(2 * k).enumerate() {
+            match rows.split_at(k) {
+                (row, []) => strip_f32(x, [row], bias, y, 2 * i, n),
+                (a, b) => strip_f32(x, [a, b], bias, y, 2 * i, n),
+            }
+        }
+    }
+}
+
 /// Σ a\[i\] · b\[i\] in the engine's one order: eight running sums, the i-th product added to sum
 /// i mod 8, then ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7)). Products and sums round to f32
 /// one by one. Elements that one of the slices lacks count as zero.
@@ -65,6 +71,7 @@ pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
 /// Quantises one row: lo = min(0, x), hi = max(0, x), scale = (hi − lo) / 255, zero = rne(−lo / scale),
 /// q = clamp(rne(x / scale) + zero, 0, 255), with rne rounding halves to even. A row of zeros (or one
 /// whose scale underflows) has scale 0 and codes 0. A NaN counts as 0.
+#[inline(always)]
 pub fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant {
     let (lo, hi) = range(x);
     let scale = (hi - lo) / 255.0;
@@ -213,6 +220,7 @@ fn tile_i8<const M: usize, const N: usize>(x: [&[u8]; M], w: [&[i8]; N]) -> [[i3
 }
 
 /// min(0, x) and max(0, x); NaN are passed over.
+#[inline(always)]
 fn range(x: &[f32]) -> (f32, f32) {
     let (mut lo, mut hi) = ([0.0f32; LANES], [0.0f32; LANES]);
     let (chunks, rest) = x.as_chunks::<LANES>();
@@ -240,19 +248,8 @@ fn clamp_code(v: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::cases::noise;
     use std::vec::Vec;
-
-    /// Numbers in [-1, 1) from a linear congruential generator (Knuth's MMIX constants).
-    fn noise(seed: u64, len: usize) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / 8_388_608.0 - 1.0
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     const SIZES: [(usize, usize, usize); 9] = [
         (1, 1, 1),

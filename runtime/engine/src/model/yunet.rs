@@ -15,7 +15,7 @@ use viseme_format::gguf::{self, Reader};
 use viseme_format::names::TensorName;
 use viseme_format::spec::SpecError;
 
-use crate::kernels::conv_f32;
+use crate::kernels::Kernels;
 use chain::{Chain, Step};
 pub use faces::Face;
 use faces::{HEAD, STRIDES};
@@ -35,6 +35,7 @@ pub struct Detector<'m> {
     level_steps: usize,
     max_side: usize,
     overlap: f32,
+    kernels: &'static dyn Kernels,
 }
 
 /// Units of the backbone: one in stage 0, two in each of stages 1 to 5.
@@ -190,7 +191,12 @@ impl<'m> Detector<'m> {
                 maps[level][y * row.len()..][..row.len()].copy_from_slice(row);
             }
         };
-        let mut chain = Chain::new(&self.backbone, width / 2, &mut scratch[..plan.backbone]);
+        let mut chain = Chain::new(
+            self.kernels,
+            &self.backbone,
+            width / 2,
+            &mut scratch[..plan.backbone],
+        );
         // Line y of the image lies in slot y % 3; above the first line, in slot 2, are zeros.
         lines.fill(0.0);
         for y in 0..height {
@@ -204,7 +210,7 @@ impl<'m> Detector<'m> {
             if y % 2 == 1 {
                 let line = |y: usize| &lines[y % 3 * plan.line..][..plan.line];
                 let taps = [line(y + 1), line(y - 1), line(y)];
-                conv_f32::dense_row_stride2(taps, weight, self.stem_bias, row);
+                (self.kernels).dense_row_stride2(taps, weight, self.stem_bias, row);
                 chain.push(row, &mut store);
             }
         }
@@ -241,7 +247,12 @@ impl<'m> Detector<'m> {
                 };
                 map[y * row.len()..][..row.len()].copy_from_slice(row);
             };
-            let mut chain = Chain::new(steps, width, &mut scratch[..plan.levels[level]]);
+            let mut chain = Chain::new(
+                self.kernels,
+                steps,
+                width,
+                &mut scratch[..plan.levels[level]],
+            );
             for (y, row) in map.chunks_exact(width * channels).enumerate() {
                 match coarse.first() {
                     None => chain.push(row, &mut store),

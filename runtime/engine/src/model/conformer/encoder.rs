@@ -14,10 +14,8 @@ use core::fmt::Arguments;
 use super::dims::Dims;
 use super::linear::{Linear, QuantBuffer};
 use super::load::{LoadError, Tensors};
-use crate::kernels::attention::{Reach, RelativeAttention};
-use crate::kernels::depthwise::depthwise;
-use crate::kernels::elementwise::{Activation, add_scaled, glu, transpose_into};
-use crate::kernels::norm::layer_norm;
+use crate::kernels::attention::{Attended, Reach, RelativeAttention};
+use crate::kernels::elementwise::{Activation, transpose_into};
 use crate::kernels::{Kernels, WeightsF32};
 use crate::math;
 
@@ -110,8 +108,8 @@ pub(crate) struct Scratch<'s> {
 }
 
 impl Norm<'_> {
-    pub fn run(&self, eps: f32, x: &[f32], y: &mut [f32]) {
-        layer_norm(x, self.weight, self.bias, eps, y);
+    pub fn run(&self, kernels: &dyn Kernels, eps: f32, x: &[f32], y: &mut [f32]) {
+        kernels.layer_norm(x, self.weight, self.bias, eps, y);
     }
 }
 
@@ -189,7 +187,7 @@ impl<'a> Block<'a> {
         self.ff2.run(shared, x, s, q);
         for x in x.chunks_mut(ROWS * shared.d) {
             let y = &mut s.normed[..x.len()];
-            self.norm.run(shared.eps, x, y);
+            self.norm.run(shared.kernels, shared.eps, x, y);
             x.copy_from_slice(y);
         }
     }
@@ -201,13 +199,13 @@ impl FeedForward<'_> {
         for x in x.chunks_mut(ROWS * c.d) {
             let rows = x.len() / c.d;
             let (normed, wide) = (&mut s.normed[..rows * c.d], &mut s.wide[..rows * c.ff]);
-            self.norm.run(c.eps, x, normed);
+            self.norm.run(c.kernels, c.eps, x, normed);
             self.up
                 .run(c.kernels, q.load(c.kernels, c.int8, normed, c.d), wide);
-            c.activation.apply(wide);
+            c.kernels.activate(c.activation, wide);
             self.down
                 .run(c.kernels, q.load(c.kernels, c.int8, wide, c.ff), normed);
-            add_scaled(x, 0.5, normed);
+            c.kernels.add_scaled(x, 0.5, normed);
         }
     }
 }
@@ -227,7 +225,7 @@ impl Attention<'_> {
         for (i, x) in x.chunks(ROWS * c.d).enumerate() {
             let at = i * ROWS * c.d..i * ROWS * c.d + x.len();
             let normed = &mut s.normed[..x.len()];
-            self.norm.run(c.eps, x, normed);
+            self.norm.run(c.kernels, c.eps, x, normed);
             let rows = q.load(c.kernels, c.int8, normed, c.d);
             self.q.run(c.kernels, rows, &mut queries[at.clone()]);
             self.v.run(c.kernels, rows, &mut values[at]);
@@ -243,12 +241,22 @@ impl Attention<'_> {
             reach: c.reach,
             scale: math::rsqrt((c.d / c.heads.max(1)) as f32),
         };
-        attention.run(queries, s.keys, frames, values, s.queries, s.scores);
+        c.kernels.attend(
+            &attention,
+            Attended {
+                q: queries,
+                keys: s.keys,
+                key_stride: frames,
+                v: values,
+                queries: s.queries,
+                scores: s.scores,
+            },
+        );
         for (x, context) in x.chunks_mut(ROWS * c.d).zip(queries.chunks(ROWS * c.d)) {
             let y = &mut s.normed[..x.len()];
             self.out
                 .run(c.kernels, q.load(c.kernels, c.int8, context, c.d), y);
-            add_scaled(x, 1.0, y);
+            c.kernels.add_scaled(x, 1.0, y);
         }
     }
 }
@@ -259,23 +267,24 @@ impl Convolution<'_> {
         let (gated, filtered) = (&mut s.q[..x.len()], &mut s.v[..x.len()]);
         for (x, gated) in x.chunks(ROWS * c.d).zip(gated.chunks_mut(ROWS * c.d)) {
             let (normed, wide) = (&mut s.normed[..x.len()], &mut s.wide[..2 * x.len()]);
-            self.norm.run(c.eps, x, normed);
+            self.norm.run(c.kernels, c.eps, x, normed);
             self.pointwise1
                 .run(c.kernels, q.load(c.kernels, c.int8, normed, c.d), wide);
-            glu(wide, c.d, gated);
+            c.kernels.glu(wide, c.d, gated);
         }
         transpose_into(self.depthwise, c.kernel, s.taps, c.d, 0);
         let taps = &s.taps[..c.kernel * c.d];
-        depthwise(gated, taps, self.depthwise_bias, c.conv_left, filtered);
+        c.kernels
+            .depthwise(gated, taps, self.depthwise_bias, c.conv_left, filtered);
         for (x, filtered) in x
             .chunks_mut(ROWS * c.d)
             .zip(filtered.chunks_mut(ROWS * c.d))
         {
             let y = &mut s.normed[..x.len()];
-            math::silu_slice(filtered);
+            c.kernels.activate(Activation::Silu, filtered);
             self.pointwise2
                 .run(c.kernels, q.load(c.kernels, c.int8, filtered, c.d), y);
-            add_scaled(x, 1.0, y);
+            c.kernels.add_scaled(x, 1.0, y);
         }
     }
 }

@@ -10,9 +10,9 @@ use viseme_format::spec::MAX_STAGES;
 use super::dims::{Dims, Stage};
 use super::linear::{Activations, Linear, QuantBuffer, Weight};
 use super::load::{LoadError, Tensors};
+use crate::kernels::elementwise::Activation;
 use crate::kernels::im2row::im2row;
 use crate::kernels::{Kernels, QuantRows, RowQuant};
-use crate::math;
 
 /// The front-end's layers.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +107,7 @@ impl<'a> Frontend<'a> {
                     });
                 }
             }
-            math::silu_slice(map);
+            kernels.activate(Activation::Silu, map);
             // The map becomes the next layer's input; later stages do not pad.
             if dims.int8 {
                 quant = kernels.quantize(map, &mut s.input_codes[..map.len()]);

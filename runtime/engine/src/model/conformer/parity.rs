@@ -226,7 +226,7 @@ fn modules_match_auto_avsr() {
         });
         step(&mut x, 0.5, "ff", &mut |x| block.ff2.run(&c, x, s, q));
         let mut y = vec![f32::NAN; x.len()];
-        block.norm.run(c.eps, &x, &mut y);
+        block.norm.run(c.kernels, c.eps, &x, &mut y);
         assert_close("encoder.layer0.out", &y, &io.get("encoder.layer0.out"));
     });
 }
@@ -250,7 +250,7 @@ fn the_encoder_matches_auto_avsr() {
         let mut y = vec![f32::NAN; x.len()];
         model
             .norm("encoder.after_norm".into())
-            .run(c.eps, &x, &mut y);
+            .run(c.kernels, c.eps, &x, &mut y);
         assert_close("encoder.out", &y, &io.get("encoder.out"));
         let mut logits = vec![f32::NAN; FRAMES * 41];
         let rows = q.load(c.kernels, false, &y, D);

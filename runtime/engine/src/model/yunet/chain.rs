@@ -4,7 +4,8 @@
 //! over them yields a line of output, and that goes straight to the next unit. Whole feature maps between units never
 //! exist, which keeps the work in the cache and the arena small.
 
-use crate::kernels::conv_f32;
+use crate::kernels::Kernels;
+use crate::kernels::conv_f32::max_pool_row;
 
 /// A YuNet unit: 1x1 convolution, then 3x3 depthwise convolution with zero padding.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,7 @@ pub(super) type Sink<'s> = dyn FnMut(usize, usize, &[f32]) + 's;
 
 /// A chain at work: where each step stands, and its lines.
 pub(super) struct Chain<'c, 'm> {
+    kernels: &'static dyn Kernels,
     steps: &'c [Step<'m>],
     /// Lines received by each step.
     received: [usize; MAX_STEPS],
@@ -74,9 +76,15 @@ pub(super) fn memory_len(steps: &[Step<'_>], mut width: usize) -> usize {
 
 impl<'c, 'm> Chain<'c, 'm> {
     /// A chain of at most [`MAX_STEPS`] steps over lines of `width` pixels, in `memory` of [`memory_len`].
-    pub fn new(steps: &'c [Step<'m>], width: usize, memory: &'c mut [f32]) -> Self {
+    pub fn new(
+        kernels: &'static dyn Kernels,
+        steps: &'c [Step<'m>],
+        width: usize,
+        memory: &'c mut [f32],
+    ) -> Self {
         memory.fill(0.0);
         Self {
+            kernels,
             steps,
             received: [0; MAX_STEPS],
             width,
@@ -87,6 +95,7 @@ impl<'c, 'm> Chain<'c, 'm> {
     /// Takes the next line, [width, cin].
     pub fn push(&mut self, line: &[f32], sink: &mut Sink<'_>) {
         let mut run = Run {
+            kernels: self.kernels,
             steps: self.steps,
             index: 0,
             received: &mut self.received,
@@ -99,6 +108,7 @@ impl<'c, 'm> Chain<'c, 'm> {
     /// Ends the image: the last line of every unit comes out.
     pub fn finish(self, sink: &mut Sink<'_>) {
         let Self {
+            kernels,
             steps,
             mut received,
             mut width,
@@ -106,6 +116,7 @@ impl<'c, 'm> Chain<'c, 'm> {
         } = self;
         for index in 0..steps.len() {
             let mut run = Run {
+                kernels,
                 steps: &steps[index..],
                 index,
                 received: &mut received[index..],
@@ -122,6 +133,7 @@ impl<'c, 'm> Chain<'c, 'm> {
 
 /// The rest of a chain from one step on.
 struct Run<'r, 'm> {
+    kernels: &'static dyn Kernels,
     steps: &'r [Step<'m>],
     index: usize,
     received: &'r mut [usize],
@@ -139,7 +151,8 @@ impl Run<'_, '_> {
         let len = (self.width + 2) * c;
         // The border pixels at either end stay zero.
         let kept = &mut self.memory[slot * len..][c..][..self.width * c];
-        conv_f32::pointwise_row(line, step.unit.pointwise, step.unit.pointwise_bias, kept);
+        let (weight, bias) = (step.unit.pointwise, step.unit.pointwise_bias);
+        self.kernels.pointwise_row(line, weight, bias, kept);
         self.received[0] += 1;
         if self.received[0] >= 2 {
             self.emit(self.received[0] - 2, sink);
@@ -169,6 +182,7 @@ impl Run<'_, '_> {
         let len = (self.width + 2) * c;
         let line = |y: usize| &kept[y % 3 * len..][..len];
         let mut next = Run {
+            kernels: self.kernels,
             steps: &self.steps[1..],
             index: self.index + 1,
             received: &mut self.received[1..],
@@ -176,12 +190,13 @@ impl Run<'_, '_> {
             memory,
         };
         let lines = [line(y + 2), line(y), line(y + 1)];
-        conv_f32::depthwise_row(lines, unit.depthwise, unit.depthwise_bias, step.relu, out);
+        let (weight, bias) = (unit.depthwise, unit.depthwise_bias);
+        (self.kernels).depthwise_row(lines, weight, bias, step.relu, out);
         sink(self.index, y, out);
         if !step.pool {
             next.push(out, sink);
         } else {
-            conv_f32::max_pool_row(out, c, y % 2 == 1, pooled);
+            max_pool_row(out, c, y % 2 == 1, pooled);
             if y % 2 == 1 {
                 next.push(pooled, sink);
             }

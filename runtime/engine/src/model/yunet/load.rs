@@ -7,7 +7,7 @@ use viseme_format::spec::ModelSpec;
 use super::chain::{Step, Unit};
 use super::faces::{HEAD, STRIDES};
 use super::{Detector, MULTIPLE, OpenError, UNITS};
-use crate::kernels::conv_f32::CHANNEL_BLOCK;
+use crate::kernels::{self, conv_f32::CHANNEL_BLOCK};
 
 /// Most channels of a layer. The published variants have 64; this bounds what a foreign file makes the arena.
 const MAX_CHANNELS: usize = 256;
@@ -86,6 +86,7 @@ pub(super) fn detector<'m>(file: &Reader<'m>) -> Result<Detector<'m>, OpenError>
         level_steps: if shared { 3 } else { 2 },
         max_side: 320,
         overlap: 0.3,
+        kernels: kernels::detect(),
     })
 }
 

@@ -1,0 +1,333 @@
+//! One table of cases for every set of kernels: each must give the bits of [`Portable`] (feature
+//! `testing`, so that emulators and boards can run it too).
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Debug;
+
+use super::attention::{Attended, Reach, RelativeAttention};
+use super::elementwise::Activation;
+use super::{Kernels, MAX_INPUTS, Portable, QuantRows, WeightsF32, WeightsI8};
+
+/// Rows, inputs and outputs of matrix products: around every tile, panel and remainder there is.
+pub const PRODUCTS: [(usize, usize, usize); 14] = [
+    (1, 1, 1),
+    (2, 3, 2),
+    (1, 8, 5),
+    (3, 36, 7),
+    (4, 144, 2),
+    (5, 17, 16),
+    (8, 64, 33),
+    (17, 23, 9),
+    (33, 64, 3),
+    (7, 260, 48),
+    (9, 1024, 20),
+    (1, 256, 80),
+    (37, 144, 11),
+    (75, 192, 24),
+];
+
+/// Lengths of rows that are normalised, quantised or activated.
+pub const LENGTHS: [usize; 9] = [1, 3, 8, 15, 16, 31, 144, 145, 1024];
+
+/// Runs every case on `kernels` and on [`Portable`].
+///
+/// # Errors
+/// The first case whose bits differ.
+pub fn check(kernels: &dyn Kernels) -> Result<(), String> {
+    for (rows, inputs, outputs) in PRODUCTS {
+        products_f32(kernels, rows, inputs, outputs)?;
+        products_i8(kernels, rows, inputs, outputs)?;
+    }
+    worst_sums(kernels)?;
+    for len in LENGTHS {
+        rows(kernels, len)?;
+    }
+    depthwise(kernels)?;
+    attention(kernels)?;
+    image_rows(kernels)
+}
+
+/// Numbers in [-1, 1) from a linear congruential generator (Knuth's MMIX constants).
+pub fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// `y` as both sets of kernels fill it; `what` names the case.
+fn same<T: Clone + PartialEq + Debug>(
+    kernels: &dyn Kernels,
+    what: &dyn Debug,
+    blank: T,
+    run: impl Fn(&dyn Kernels, &mut T),
+) -> Result<(), String> {
+    let (mut got, mut want) = (blank.clone(), blank);
+    run(kernels, &mut got);
+    run(&Portable, &mut want);
+    if got == want {
+        Ok(())
+    } else {
+        Err(format!(
+            "{}: {what:?} differs from the portable kernels",
+            kernels.name()
+        ))
+    }
+}
+
+/// Runs `run` on `len` values that were NaN, and gives their bits to [`same`].
+fn same_floats(
+    kernels: &dyn Kernels,
+    what: &dyn Debug,
+    len: usize,
+    run: impl Fn(&dyn Kernels, &mut [f32]),
+) -> Result<(), String> {
+    same(kernels, what, vec![0u32; len], |kernels, bits| {
+        let mut y = vec![f32::NAN; len];
+        run(kernels, &mut y);
+        bits.iter_mut().zip(y).for_each(|(b, y)| *b = y.to_bits());
+    })
+}
+
+fn products_f32(k: &dyn Kernels, rows: usize, inputs: usize, outputs: usize) -> Result<(), String> {
+    let (x, weights) = (noise(1, rows * inputs), noise(2, outputs * inputs));
+    let Some(w) = WeightsF32::new(&weights, inputs) else {
+        return Err("a case without weights".into());
+    };
+    for bias in [noise(3, outputs), Vec::new()] {
+        let what = ("f32 product", rows, inputs, outputs, bias.len());
+        same_floats(k, &what, rows * outputs, |k, y| {
+            k.matmul_f32(&x, w, &bias, y)
+        })?;
+    }
+    Ok(())
+}
+
+/// A matrix of int8 weights with its scales and sums.
+struct Matrix {
+    weights: Vec<i8>,
+    scale: Vec<f32>,
+    colsum: Vec<i32>,
+    inputs: usize,
+}
+
+impl Matrix {
+    fn new(rows: &[i8], inputs: usize) -> Self {
+        let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum();
+        Matrix {
+            weights: rows.to_vec(),
+            scale: (0..rows.len() / inputs)
+                .map(|o| 0.01 + o as f32 * 1e-4)
+                .collect(),
+            colsum: rows.chunks(inputs).map(sum).collect(),
+            inputs,
+        }
+    }
+
+    fn weights(&self) -> Result<WeightsI8<'_>, String> {
+        WeightsI8::new(&self.weights, &self.scale, &self.colsum, self.inputs)
+            .ok_or_else(|| "a case without weights".into())
+    }
+}
+
+fn products_i8(k: &dyn Kernels, rows: usize, inputs: usize, outputs: usize) -> Result<(), String> {
+    let weights: Vec<i8> = noise(7, outputs * inputs)
+        .iter()
+        .map(|v| (v * 127.9) as i8)
+        .collect();
+    let matrix = Matrix::new(&weights, inputs);
+    let w = matrix.weights()?;
+    let codes: Vec<u8> = noise(6, rows * inputs)
+        .iter()
+        .map(|v| ((v + 1.0) * 127.9) as u8)
+        .collect();
+    let scale: Vec<f32> = (0..rows).map(|m| 0.5 + m as f32 / 64.0).collect();
+    let zero: Vec<i32> = (0..rows).map(|m| (m * 37 % 256) as i32).collect();
+    let x = QuantRows {
+        codes: &codes,
+        scale: &scale,
+        zero: &zero,
+    };
+    for bias in [noise(3, outputs), Vec::new()] {
+        let what = ("int8 product", rows, inputs, outputs, bias.len());
+        same_floats(k, &what, rows * outputs, |k, y| k.matmul_i8(x, w, &bias, y))?;
+    }
+    Ok(())
+}
+
+/// The largest sums that the bounds of the format allow, where an accumulator could overflow or a
+/// multiplication saturate.
+fn worst_sums(k: &dyn Kernels) -> Result<(), String> {
+    for inputs in [64, MAX_INPUTS] {
+        for weight in [127, -127] {
+            let matrix = Matrix::new(&vec![weight; 17 * inputs], inputs);
+            let w = matrix.weights()?;
+            for code in [0, 127, 128, 255] {
+                let codes = vec![code; 2 * inputs];
+                let x = QuantRows {
+                    codes: &codes,
+                    scale: &[1.0, 2.0],
+                    zero: &[0, 255],
+                };
+                let what = ("worst sum", inputs, weight, code);
+                same_floats(k, &what, 2 * 17, |k, y| k.matmul_i8(x, w, &[], y))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rows(k: &dyn Kernels, len: usize) -> Result<(), String> {
+    for (seed, size) in [(8, 1.0), (9, 30.0), (10, 0.0)] {
+        let x: Vec<f32> = noise(seed, 2 * len)
+            .iter()
+            .map(|v| size * v + 0.1 * size)
+            .collect();
+        same(
+            k,
+            &("quantise", len, size),
+            (vec![0u8; len], 0, 0),
+            |k, (q, scale, zero)| {
+                let row = k.quantize(&x[..len], q);
+                (*scale, *zero) = (row.scale.to_bits(), row.zero);
+            },
+        )?;
+        let (weight, bias) = (noise(11, len), noise(12, len));
+        same_floats(k, &("layer norm", len, size), 2 * len, |k, y| {
+            k.layer_norm(&x, &weight, &bias, 1e-5, y);
+        })?;
+        for activation in [Activation::Silu, Activation::Relu] {
+            same_floats(k, &(activation, len, size), len, |k, y| {
+                y.copy_from_slice(&x[..len]);
+                k.activate(activation, y);
+            })?;
+        }
+        same_floats(k, &("gate", len, size), len, |k, y| k.glu(&x, len, y))?;
+        same_floats(k, &("scaled sum", len, size), len, |k, y| {
+            y.copy_from_slice(&x[len..]);
+            k.add_scaled(y, 0.5, &x[..len]);
+        })?;
+    }
+    Ok(())
+}
+
+fn depthwise(k: &dyn Kernels) -> Result<(), String> {
+    for (frames, d, kernel, left) in [
+        (1, 1, 1, 0),
+        (3, 24, 5, 2),
+        (9, 17, 15, 7),
+        (20, 35, 31, 30),
+    ] {
+        let (x, taps, bias) = (noise(1, frames * d), noise(2, kernel * d), noise(3, d));
+        same_floats(
+            k,
+            &("depthwise", frames, d, kernel, left),
+            frames * d,
+            |k, y| {
+                k.depthwise(&x, &taps, &bias, left, y);
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn attention(k: &dyn Kernels) -> Result<(), String> {
+    for (frames, heads, d_k, left, right) in [
+        (1, 1, 2, 0, 0),
+        (5, 2, 3, 9, 9),
+        (9, 1, 36, 2, 0),
+        (40, 3, 8, 39, 39),
+        (20, 2, 64, 4, 2),
+    ] {
+        let d = heads * d_k;
+        let reach = Reach { left, right };
+        let (bias_u, bias_v) = (noise(4, d), noise(5, d));
+        let positions = noise(6, d * reach.span());
+        let layer = RelativeAttention {
+            heads,
+            bias_u: &bias_u,
+            bias_v: &bias_v,
+            positions: &positions,
+            reach,
+            scale: 0.7,
+        };
+        let (q, keys, v) = (
+            noise(1, frames * d),
+            noise(2, frames * d),
+            noise(3, frames * d),
+        );
+        same_floats(
+            k,
+            &("attention", frames, heads, d_k, reach),
+            frames * d,
+            |k, y| {
+                y.copy_from_slice(&q);
+                let (mut queries, mut scores) = (vec![0.0; 2 * d_k], vec![0.0; frames]);
+                let x = Attended {
+                    q: y,
+                    keys: &keys,
+                    key_stride: frames,
+                    v: &v,
+                    queries: &mut queries,
+                    scores: &mut scores,
+                };
+                k.attend(&layer, x);
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Rows of images, as the face detector convolves them.
+fn image_rows(k: &dyn Kernels) -> Result<(), String> {
+    for (pixels, cin, cout) in [(1, 16, 16), (2, 3, 48), (7, 64, 32), (19, 16, 64)] {
+        let (weight, bias) = (noise(2, cin * cout), noise(3, cout));
+        let x = noise(1, pixels * cin);
+        same_floats(
+            k,
+            &("pointwise", pixels, cin, cout),
+            pixels * cout,
+            |k, y| {
+                k.pointwise_row(&x, &weight, &bias, y);
+            },
+        )?;
+        let (weight, x) = (noise(4, 9 * cout), noise(5, (pixels + 2) * cout));
+        same_floats(
+            k,
+            &("depthwise row", pixels, cout),
+            pixels * cout,
+            |k, y| {
+                k.depthwise_row([&x, &x[..], &x[..]], &weight, &bias, true, y);
+            },
+        )?;
+        let (weight, x) = (noise(6, 9 * cin * cout), noise(7, (2 * pixels + 1) * cin));
+        same_floats(
+            k,
+            &("dense row", pixels, cin, cout),
+            pixels * cout,
+            |k, y| {
+                k.dense_row_stride2([&x, &x[..], &x[..]], &weight, &bias, y);
+            },
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    /// On an emulator of another CPU this runs that CPU's kernels.
+    #[test]
+    fn every_set_of_kernels_gives_the_portable_bits() {
+        for kernels in crate::kernels::all() {
+            super::check(kernels).unwrap();
+            std::println!("{}: same bits", kernels.name());
+        }
+    }
+}

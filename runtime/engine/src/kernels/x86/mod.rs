@@ -1,0 +1,124 @@
+//! x86-64.
+//!
+//! A value of each type here exists only where the CPU has its instructions: [`detect`] asks once, and that is why
+//! calling code compiled for them is sound.
+#![allow(unsafe_code)]
+
+use super::attention::{Attended, RelativeAttention};
+use super::elementwise::{self, Activation};
+use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
+use super::{conv_f32, depthwise, norm, portable};
+
+/// The best of the kernels below that this CPU can run.
+pub fn detect() -> Option<&'static dyn Kernels> {
+    if let Some(kernels) = Avx512Vnni::new() {
+        return Some(kernels);
+    }
+    Avx2::new().map(|kernels| kernels as &dyn Kernels)
+}
+
+/// Every set of kernels that this CPU can run, slowest first: for tests and benchmarks.
+pub fn all() -> impl Iterator<Item = &'static dyn Kernels> {
+    let avx2 = Avx2::new().map(|kernels| kernels as &dyn Kernels);
+    let avx512 = Avx512Vnni::new().map(|kernels| kernels as &dyn Kernels);
+    [avx2, avx512].into_iter().flatten()
+}
+
+/// Whether the CPU has all of these features: asked at run time with the standard library, else known when compiled.
+macro_rules! has {
+    ($($feature:tt),+) => {{
+        #[cfg(feature = "std")]
+        { $(std::is_x86_feature_detected!($feature))&&+ }
+        #[cfg(not(feature = "std"))]
+        { $(cfg!(target_feature = $feature))&&+ }
+    }};
+}
+
+/// The plain loops of [`Kernels`], compiled for more features; `pixels` is the tile of a pointwise convolution.
+macro_rules! plain_loops {
+    ($features:literal, pixels = $pixels:literal) => {
+        plain_loops! { $features;
+            fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) = portable::matmul_f32;
+            fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant = portable::quantize;
+            fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) = norm::layer_norm;
+            fn activate(activation: Activation, x: &mut [f32]) = Activation::apply;
+            fn glu(x: &[f32], channels: usize, y: &mut [f32]) = elementwise::glu;
+            fn add_scaled(x: &mut [f32], factor: f32, y: &[f32]) = elementwise::add_scaled;
+            fn depthwise(x: &[f32], taps: &[f32], bias: &[f32], left: usize, y: &mut [f32]) = depthwise::depthwise;
+            fn attend(attention: &RelativeAttention<'_>, x: Attended<'_>) = RelativeAttention::run;
+            fn pointwise_row(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32])
+                = conv_f32::pointwise_row::<$pixels>;
+            fn depthwise_row(x: [&[f32]; 3], weight: &[f32], bias: &[f32], relu: bool, y: &mut [f32])
+                = conv_f32::depthwise_row;
+            fn dense_row_stride2(x: [&[f32]; 3], weight: &[f32], bias: &[f32], y: &mut [f32])
+                = conv_f32::dense_row_stride2;
+        }
+    };
+    ($features:literal;
+     $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $plain:path;)*) => {
+        $(fn $name(&self, $($arg: $type),*) $(-> $result)? {
+            #[target_feature(enable = $features)]
+            fn compiled($($arg: $type),*) $(-> $result)? {
+                $plain($($arg),*)
+            }
+            // SAFETY: a value of this type exists only where the CPU has these features.
+            unsafe { compiled($($arg),*) }
+        })*
+    };
+}
+
+/// AVX2 without VNNI: Haswell (2013) and later, Zen.
+#[derive(Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// `None` where the CPU lacks AVX2.
+    pub fn new() -> Option<&'static Self> {
+        static KERNELS: Avx2 = Avx2(());
+        has!("avx2").then_some(&KERNELS)
+    }
+}
+
+impl Kernels for Avx2 {
+    fn name(&self) -> &'static str {
+        "x86-u8s8-avx2"
+    }
+
+    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
+        portable::Portable.matmul_i8(x, w, bias, y);
+    }
+
+    plain_loops!("avx2", pixels = 4);
+}
+
+/// AVX-512 with VNNI: Ice Lake (2019) and later, Zen 4.
+#[derive(Debug)]
+pub struct Avx512Vnni(());
+
+impl Avx512Vnni {
+    /// `None` where the CPU lacks one of these extensions.
+    pub fn new() -> Option<&'static Self> {
+        static KERNELS: Avx512Vnni = Avx512Vnni(());
+        has!(
+            "avx2",
+            "avx512f",
+            "avx512bw",
+            "avx512vl",
+            "avx512dq",
+            "avx512vnni"
+        )
+        .then_some(&KERNELS)
+    }
+}
+
+impl Kernels for Avx512Vnni {
+    fn name(&self) -> &'static str {
+        "x86-u8s8-avx512vnni"
+    }
+
+    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
+        portable::Portable.matmul_i8(x, w, bias, y);
+    }
+
+    plain_loops!("avx2,avx512f,avx512bw,avx512vl,avx512dq", pixels = 8);
+}
