@@ -4,6 +4,7 @@
 use anyhow::{Result, bail};
 use viseme_format::gguf::{DType, Writer};
 use viseme_format::layout;
+use viseme_format::panels;
 use viseme_format::spec::ModelSpec;
 
 use crate::checkpoint::Array;
@@ -39,10 +40,11 @@ pub fn pack(spec: &ModelSpec<'_>, tensors: &Tensors) -> Result<(Vec<u8>, Vec<Lay
                     rows = Rows::quantise(array);
                     errors.push(LayerError {
                         name: name.to_owned(),
-                        shape: shape.to_vec(),
+                        shape: array.shape.clone(),
                         snr_db: rows.snr_db(array),
                     });
-                    writer.tensor_i8(name, shape, &rows.values)?;
+                    let inputs = rows.values.len() / rows.scale.len();
+                    writer.tensor_i8(name, shape, &panels::pack(&rows.values, inputs))?;
                 }
                 (Some(array), _) => writer.tensor_f32(name, shape, &array.data)?,
                 (None, DType::I32) => writer.tensor_i32(name, shape, &rows.sums)?,

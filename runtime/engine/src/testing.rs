@@ -10,6 +10,7 @@ use core::fmt;
 
 use viseme_format::gguf::{DType, WriteError, Writer};
 use viseme_format::layout;
+use viseme_format::panels;
 use viseme_format::spec::*;
 
 use crate::math;
@@ -158,7 +159,7 @@ pub fn model(spec: &ModelSpec<'_>, seed: u64) -> Result<Vec<u8>, ModelError> {
             }
             (DType::I8, _) => {
                 let rows = Rows::new(conformer, seed, &stem);
-                writer.tensor_i8(name, shape, &rows.codes)
+                writer.tensor_i8(name, shape, &panels::pack(&rows.codes, rows.inputs))
             }
             _ => {
                 let rows = Rows::new(conformer, seed, &stem);
@@ -245,6 +246,7 @@ struct Rows {
     codes: Vec<i8>,
     scale: Vec<f32>,
     colsum: Vec<i32>,
+    inputs: usize,
 }
 
 impl Rows {
@@ -254,10 +256,12 @@ impl Rows {
             codes: Vec::new(),
             scale: Vec::new(),
             colsum: Vec::new(),
+            inputs: 0,
         };
         let _ = layout::model::<()>(conformer, Weights::F32, |found, shape, _| {
             if found == name {
                 let inputs: usize = shape.iter().skip(1).product();
+                rows.inputs = inputs;
                 values(seed, found, shape)
                     .chunks(inputs)
                     .for_each(|row| rows.push(row));

@@ -5,6 +5,7 @@
 
 use crate::gguf::DType;
 use crate::names::TensorName;
+use crate::panels;
 use crate::spec::{Conformer, Weights};
 
 /// Visits every tensor of a trainer checkpoint; all are F32.
@@ -25,8 +26,8 @@ pub fn checkpoint<E>(
 
 /// Visits every tensor of a model file.
 ///
-/// With [`Weights::Int8`] a matrix `X.weight` is I8 and is followed by `X.scale` (F32) and `X.colsum` (I32), one
-/// element per row.
+/// With [`Weights::Int8`] a matrix `X.weight` is I8, its shape that of its [`panels`], and is followed by `X.scale`
+/// (F32) and `X.colsum` (I32), one element per output.
 ///
 /// # Errors
 /// The first error of `visit`, which ends the walk.
@@ -40,7 +41,8 @@ pub fn model<E>(
         (Part::Matrix, Weights::Int8) => {
             let stem = name.strip_suffix("weight").unwrap_or(name);
             let rows = &shape[..1];
-            visit(name, shape, DType::I8)?;
+            let inputs = shape[1..].iter().product();
+            visit(name, &panels::shape(shape[0], inputs), DType::I8)?;
             visit(
                 &TensorName::new(format_args!("{stem}scale")),
                 rows,

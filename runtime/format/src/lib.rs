@@ -21,4 +21,5 @@ extern crate std;
 pub mod gguf;
 pub mod layout;
 pub mod names;
+pub mod panels;
 pub mod spec;

@@ -7,9 +7,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
+use viseme_format::panels;
+
 use super::attention::{Attended, Reach, RelativeAttention};
 use super::elementwise::Activation;
-use super::{Kernels, MAX_INPUTS, Portable, QuantRows, WeightsF32, WeightsI8};
+use super::{Kernels, MAX_INPUTS, Portable, QuantRows, WeightsF32, WeightsI8, code_stride};
 
 /// Rows, inputs and outputs of matrix products: around every tile, panel and remainder there is.
 pub const PRODUCTS: [(usize, usize, usize); 14] = [
@@ -122,7 +124,7 @@ impl Matrix {
     fn new(rows: &[i8], inputs: usize) -> Self {
         let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum();
         Matrix {
-            weights: rows.to_vec(),
+            weights: panels::pack(rows, inputs),
             scale: (0..rows.len() / inputs)
                 .map(|o| 0.01 + o as f32 * 1e-4)
                 .collect(),
@@ -144,7 +146,7 @@ fn products_i8(k: &dyn Kernels, rows: usize, inputs: usize, outputs: usize) -> R
         .collect();
     let matrix = Matrix::new(&weights, inputs);
     let w = matrix.weights()?;
-    let codes: Vec<u8> = noise(6, rows * inputs)
+    let codes: Vec<u8> = noise(6, rows * code_stride(inputs))
         .iter()
         .map(|v| ((v + 1.0) * 127.9) as u8)
         .collect();

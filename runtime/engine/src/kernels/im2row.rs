@@ -37,19 +37,19 @@ impl Windows {
     }
 }
 
-/// Copies the windows of output rows `first..` of `map`, as many as `rows` has room for, one after
-/// the other into `rows`, each in the order (y, x, channel).
-pub fn im2row<T: Copy>(map: &[T], windows: &Windows, first: usize, rows: &mut [T]) {
+/// Copies the windows of output rows `first..` of `map`, as many as `rows` has room for, one every
+/// `stride` elements into `rows`, each in the order (y, x, channel).
+pub fn im2row<T: Copy>(map: &[T], windows: &Windows, first: usize, stride: usize, rows: &mut [T]) {
     let (Some(count), Some(len)) = (windows.count(), windows.values()) else {
         return;
     };
     let line = windows.size * windows.channels;
     let run = windows.kernel * windows.channels;
-    for (i, row) in rows.chunks_exact_mut(len).enumerate() {
+    for (i, row) in rows.chunks_exact_mut(stride.max(len)).enumerate() {
         let (y, x) = (first + i / count, i % count);
         let corner = y * windows.stride * line + x * windows.stride * windows.channels;
         let from = map.get(corner..).unwrap_or(&[]);
-        for (to, from) in row.chunks_exact_mut(run).zip(from.chunks(line)) {
+        for (to, from) in row[..len].chunks_exact_mut(run).zip(from.chunks(line)) {
             if let Some(from) = from.get(..run) {
                 to.copy_from_slice(from);
             }
@@ -77,9 +77,10 @@ mod tests {
             (Some(3), Some(18), Some(3))
         );
         let map: Vec<u8> = (0..7 * 7 * 2).collect();
-        let mut rows = std::vec![0; 2 * 3 * 18];
-        im2row(&map, &windows, 1, &mut rows);
-        for (i, &got) in rows.iter().enumerate() {
+        let mut rows = std::vec![0; 2 * 3 * 20];
+        im2row(&map, &windows, 1, 20, &mut rows);
+        let rows = rows.chunks(20).flat_map(|row| &row[..18]);
+        for (i, &got) in rows.enumerate() {
             let (window, at) = (i / 18, i % 18);
             let (wy, wx) = (1 + window / 3, window % 3);
             let (ky, kx, c) = (at / 6, at / 2 % 3, at % 2);
@@ -114,6 +115,6 @@ mod tests {
             .count(),
             None
         );
-        im2row(&[0u8; 98], &windows, 0, &mut [0; 10]);
+        im2row(&[0u8; 98], &windows, 0, 10, &mut [0; 10]);
     }
 }

@@ -7,6 +7,9 @@
 
 use core::array::from_fn;
 
+use viseme_format::panels::OUTPUTS;
+
+use super::panels::{self, Group, Sums, Tile};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
 use crate::math;
 
@@ -24,19 +27,7 @@ impl Kernels for Portable {
     }
 
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-        let (k, n) = (w.inputs(), w.outputs());
-        let blocks = (x.codes.chunks(ROWS_I8 * k))
-            .zip(x.scale.chunks(ROWS_I8).zip(x.zero.chunks(ROWS_I8)))
-            .zip(y.chunks_mut(ROWS_I8 * n));
-        for ((codes, (scale, zero)), y) in blocks {
-            let x = QuantRows { codes, scale, zero };
-            for (i, rows) in w.rows().chunks(2 * k).enumerate() {
-                match rows.split_at(k) {
-                    (row, []) => strip_i8(x, [row], w, bias, y, 2 * i),
-                    (a, b) => strip_i8(x, [a, b], w, bias, y, 2 * i),
-                }
-            }
-        }
+        panels::matmul(PortableTile, x, w, bias, y);
     }
 
     fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant {
@@ -80,6 +71,8 @@ pub fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant {
         return RowQuant::default();
     }
     let zero = clamp_code(math::round_half_even(-lo / scale));
+    let (q, rest) = q.split_at_mut(x.len().min(q.len()));
+    rest.fill(0);
     for (q, &v) in q.iter_mut().zip(x) {
         let code = clamp_code(math::round_half_even(v / scale) + zero);
         // 0..=255 on top of 2^23 sits in the lowest bits of the mantissa.
@@ -93,7 +86,6 @@ pub fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant {
 
 /// Rows of activations that stay in the first-level cache while the weights pass by.
 const ROWS_F32: usize = 16;
-const ROWS_I8: usize = 32;
 /// Running sums of a floating-point dot product.
 const LANES: usize = 8;
 
@@ -163,60 +155,36 @@ pub(super) fn tree(s: [f32; LANES]) -> f32 {
     ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 }
 
-/// Columns `out..out + N` of y for all rows of x.
-#[inline(always)]
-fn strip_i8<const N: usize>(
-    x: QuantRows<'_>,
-    rows: [&[i8]; N],
-    w: WeightsI8<'_>,
-    bias: &[f32],
-    y: &mut [f32],
-    out: usize,
-) {
-    let (k, n) = (w.inputs(), w.outputs());
-    let scale: [f32; N] = from_fn(|j| w.scale()[out + j]);
-    let colsum: [i32; N] = from_fn(|j| w.colsum()[out + j]);
-    let bias: [f32; N] = from_fn(|j| bias.get(out + j).copied().unwrap_or(0.0));
-    let finish = |sums: [i32; N], s: f32, zero: i32| -> [f32; N] {
-        from_fn(|j| {
-            let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
-            s * scale[j] * acc as f32 + bias[j]
-        })
-    };
-    let params = x.scale.chunks(4).zip(x.zero.chunks(4));
-    for ((q, y), (s, z)) in (x.codes.chunks(4 * k).zip(y.chunks_mut(4 * n))).zip(params) {
-        if q.len() == 4 * k && y.len() == 4 * n && s.len() == 4 && z.len() == 4 {
-            let sums = tile_i8::<4, N>(from_fn(|m| &q[m * k..][..k]), rows);
-            for (m, y) in y.chunks_mut(n).enumerate() {
-                store(y, out, finish(sums[m], s[m], z[m]));
-            }
-        } else {
-            let params = s.iter().zip(z);
-            let rows_left = q.chunks_exact(k).zip(y.chunks_exact_mut(n)).zip(params);
-            for ((q, y), (&s, &z)) in rows_left {
-                let [sums] = tile_i8([q], rows);
-                store(y, out, finish(sums, s, z));
-            }
-        }
-    }
-}
+/// The int8 tile in plain Rust.
+#[derive(Clone, Copy)]
+struct PortableTile;
 
-/// Dot products of M rows of codes with N rows of weights, all of one length.
-#[inline(always)]
-fn tile_i8<const M: usize, const N: usize>(x: [&[u8]; M], w: [&[i8]; N]) -> [[i32; N]; M] {
-    let k = x[0].len();
-    let (x, w) = (x.map(|row| &row[..k]), w.map(|row| &row[..k]));
-    let mut sums = [[0i32; N]; M];
-    for i in 0..k {
-        for m in 0..M {
-            for n in 0..N {
-                // Wrapping: MAX_INPUTS excludes overflow, and a check would stop vectorisation.
-                let product = i32::from(x[m][i]) * i32::from(w[n][i]);
-                sums[m][n] = sums[m][n].wrapping_add(product);
+impl Tile for PortableTile {
+    const ROWS: usize = 4;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn sums<const M: usize, const P: usize>(
+        self,
+        x: [&[[u8; 4]]; M],
+        w: [&[Group]; P],
+    ) -> [[Sums; P]; M] {
+        let mut all = [[[0i32; OUTPUTS]; P]; M];
+        for (p, w) in w.iter().enumerate() {
+            for (m, x) in x.iter().enumerate() {
+                let sums = &mut all[m][p];
+                for (x, group) in x.iter().zip(*w) {
+                    for (sum, w) in sums.iter_mut().zip(group) {
+                        for (&x, &w) in x.iter().zip(w) {
+                            // Wrapping: MAX_INPUTS excludes overflow, and a check would stop vectorisation.
+                            *sum = sum.wrapping_add(i32::from(x) * i32::from(w));
+                        }
+                    }
+                }
             }
         }
+        all
     }
-    sums
 }
 
 /// min(0, x) and max(0, x); NaN are passed over.
@@ -249,7 +217,9 @@ fn clamp_code(v: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::kernels::cases::noise;
+    use crate::kernels::code_stride;
     use std::vec::Vec;
+    use viseme_format::panels::pack;
 
     const SIZES: [(usize, usize, usize); 9] = [
         (1, 1, 1),
@@ -296,7 +266,8 @@ mod tests {
     #[test]
     fn int8_products_are_exact() {
         for (m, k, n) in SIZES {
-            let codes: Vec<u8> = noise(6, m * k)
+            let stride = code_stride(k);
+            let codes: Vec<u8> = noise(6, m * stride)
                 .iter()
                 .map(|v| ((v + 1.0) * 127.5) as u8)
                 .collect();
@@ -313,10 +284,12 @@ mod tests {
                 zero: &zero,
             };
             let mut y = std::vec![f32::NAN; m * n];
-            let w8 = WeightsI8::new(&w, &scale, &colsum, k).unwrap();
+            let packed = pack(&w, k);
+            let w8 = WeightsI8::new(&packed, &scale, &colsum, k).unwrap();
+            assert!(w8.padding_is_zero() && w8.sums_hold());
             Portable.matmul_i8(x, w8, &bias, &mut y);
             for (i, &got) in y.iter().enumerate() {
-                let (x, w) = (&codes[i / n * k..][..k], &w[i % n * k..][..k]);
+                let (x, w) = (&codes[i / n * stride..][..k], &w[i % n * k..][..k]);
                 let want: i64 = x
                     .iter()
                     .zip(w)
@@ -333,8 +306,8 @@ mod tests {
         for (code, weight, zero) in [(255, 127, 0), (255, -127, 0), (0, 127, 255), (0, -127, 255)] {
             let sum = k as i32 * i32::from(weight);
             let mut y = [f32::NAN];
-            let (rows, colsum) = (std::vec![weight; k], [sum]);
-            let w = WeightsI8::new(&rows, &[1.0], &colsum, k).unwrap();
+            let (packed, colsum) = (pack(&std::vec![weight; k], k), [sum]);
+            let w = WeightsI8::new(&packed, &[1.0], &colsum, k).unwrap();
             let codes = std::vec![code; k];
             let x = QuantRows {
                 codes: &codes,
@@ -386,8 +359,24 @@ mod tests {
         assert!(WeightsF32::new(&[0.0; 6], 4).is_none());
         assert!(WeightsF32::new(&[], 4).is_none());
         assert!(WeightsF32::new(&[0.0; 6], 0).is_none());
-        assert!(WeightsI8::new(&[0; 6], &[1.0; 2], &[0; 2], 3).is_some());
-        assert!(WeightsI8::new(&[0; 6], &[1.0; 2], &[0; 3], 3).is_none());
-        assert!(WeightsI8::new(&[0; 6], &[1.0; 3], &[0; 3], 3).is_none());
+        assert!(WeightsI8::new(&[0; 64], &[1.0; 2], &[0; 2], 3).is_some());
+        assert!(WeightsI8::new(&[0; 64], &[1.0; 2], &[0; 3], 3).is_none());
+        assert!(WeightsI8::new(&[0; 64], &[1.0; 2], &[0; 2], 5).is_none());
+        assert!(WeightsI8::new(&[0; 64], &[1.0; 17], &[0; 17], 3).is_none());
+        assert!(WeightsI8::new(&[], &[], &[], 3).is_none());
+    }
+
+    #[test]
+    fn weights_beyond_the_shape_and_wrong_sums_are_seen() {
+        for (at, padded, summed) in [(3, false, false), (2 * 4, false, true), (0, true, false)] {
+            let mut packed = std::vec![0i8; 64];
+            packed[at] = 1;
+            let w = WeightsI8::new(&packed, &[1.0; 2], &[0; 2], 3).unwrap();
+            assert_eq!(
+                (w.padding_is_zero(), w.sums_hold()),
+                (padded, summed),
+                "{at}"
+            );
+        }
     }
 }

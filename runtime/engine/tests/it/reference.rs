@@ -7,6 +7,7 @@ use viseme_engine::model::conformer::Model;
 use viseme_engine::session::{Options, Session};
 use viseme_engine::testing::{self, Size};
 use viseme_format::gguf::{DType, Reader};
+use viseme_format::layout;
 use viseme_format::spec::*;
 
 /// A matrix of rows.
@@ -16,6 +17,15 @@ struct Reference<'a> {
     spec: Conformer<'a>,
     int8: bool,
     tensors: HashMap<String, Vec<f64>>,
+}
+
+/// Panels of 16 outputs by 4 inputs (SPEC.md, section 3.1) to rows.
+fn rows_of(panels: &[f64], outputs: usize, inputs: usize) -> Vec<f64> {
+    let groups = inputs.div_ceil(4);
+    let at = |o: usize, i: usize| ((o / 16 * groups + i / 4) * 16 + o % 16) * 4 + i % 4;
+    (0..outputs * inputs)
+        .map(|w| panels[at(w / inputs, w % inputs)])
+        .collect()
 }
 
 impl<'a> Reference<'a> {
@@ -28,13 +38,25 @@ impl<'a> Reference<'a> {
             DType::I8 => t.as_i8().unwrap().iter().map(|&v| f64::from(v)).collect(),
             other => panic!("{other:?}"),
         };
+        let mut tensors: HashMap<String, Vec<f64>> = reader
+            .tensors()
+            .map(|t| (t.name.to_owned(), values(t)))
+            .collect();
+        let int8 = spec.weights == Weights::Int8;
+        let conformer = *spec.conformer().unwrap();
+        layout::model::<()>(&conformer, Weights::F32, |name, shape, _| {
+            let matrix = reader.tensor(name).unwrap().dtype == DType::I8;
+            if matrix {
+                let rows = rows_of(&tensors[name], shape[0], shape[1..].iter().product());
+                tensors.insert(name.to_owned(), rows);
+            }
+            Ok(())
+        })
+        .unwrap();
         Reference {
-            spec: *spec.conformer().unwrap(),
-            int8: spec.weights == Weights::Int8,
-            tensors: reader
-                .tensors()
-                .map(|t| (t.name.to_owned(), values(t)))
-                .collect(),
+            spec: conformer,
+            int8,
+            tensors,
         }
     }
 

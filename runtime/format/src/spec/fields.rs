@@ -27,6 +27,10 @@ pub(super) trait Sink {
     fn tokens(&mut self, key: &'static str, values: &Tokens<'_>) -> Result<(), WriteError>;
 }
 
+/// Order of int8 weights in the file: see [`crate::panels`].
+const LAYOUT: &str = "panels-16x4";
+const QUANT_LAYOUT: &str = "viseme.quant.layout";
+
 /// Reads all fields; ranges are not checked here, except those a field's own type has.
 pub(super) fn read<'a>(source: &impl Source<'a>) -> Result<ModelSpec<'a>, SpecError> {
     let family = need("general.architecture", |key| source.str(key))?;
@@ -36,13 +40,11 @@ pub(super) fn read<'a>(source: &impl Source<'a>) -> Result<ModelSpec<'a>, SpecEr
             want: "1, the only version there is",
         });
     }
-    if source
-        .str("viseme.quant.layout")?
-        .is_some_and(|layout| layout != "rows")
-    {
+    let weights = choice(source, "viseme.quant.weights", &WEIGHTS, "f32 or int8")?;
+    if weights == Weights::Int8 && need(QUANT_LAYOUT, |key| source.str(key))? != LAYOUT {
         return Err(SpecError::OutOfRange {
-            key: "viseme.quant.layout",
-            want: "\"rows\"",
+            key: QUANT_LAYOUT,
+            want: "panels-16x4, the only layout there is",
         });
     }
     Ok(ModelSpec {
@@ -50,7 +52,7 @@ pub(super) fn read<'a>(source: &impl Source<'a>) -> Result<ModelSpec<'a>, SpecEr
         license: need("general.license", |key| source.str(key))?,
         training_data: need("viseme.training_data", |key| source.str(key))?,
         modality: choice(source, "viseme.modality", &MODALITIES, "video, audio or av")?,
-        weights: choice(source, "viseme.quant.weights", &WEIGHTS, "f32 or int8")?,
+        weights,
         arena_bytes: source.u64("viseme.arena_bytes")?.unwrap_or(0),
         family: match family {
             "viseme-conformer" => Family::Conformer(read_conformer(source)?),
@@ -184,7 +186,9 @@ pub(super) fn write(spec: &ModelSpec<'_>, sink: &mut impl Sink) -> Result<(), Wr
     sink.str("viseme.training_data", spec.training_data)?;
     sink.str("viseme.modality", text(&MODALITIES, spec.modality))?;
     sink.str("viseme.quant.weights", text(&WEIGHTS, spec.weights))?;
-    sink.str("viseme.quant.layout", "rows")?;
+    if spec.weights == Weights::Int8 {
+        sink.str(QUANT_LAYOUT, LAYOUT)?;
+    }
     sink.u64("viseme.arena_bytes", spec.arena_bytes)?;
     match &spec.family {
         Family::Conformer(conformer) => write_conformer(conformer, sink),

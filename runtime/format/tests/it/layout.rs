@@ -72,20 +72,20 @@ fn an_f32_model_is_the_checkpoint_without_batch_norms() {
 }
 
 #[test]
-fn an_int8_model_has_scales_and_sums_beside_its_rows() {
+fn an_int8_model_has_scales_and_sums_beside_its_panels() {
     let table = model(Weights::Int8);
     let get = |name: &str| table.get(name).cloned();
     assert_eq!(
         get("frontend.conv.1.weight"),
-        Some((vec![48, 4, 4, 24], DType::I8))
+        Some((vec![3, 4 * 4 * 24 / 4, 16, 4], DType::I8))
     );
     assert_eq!(
         get("frontend.proj.weight"),
-        Some((vec![144, 1536], DType::I8))
+        Some((vec![9, 384, 16, 4], DType::I8))
     );
     assert_eq!(
         get("encoder.4.conv.pointwise1.weight"),
-        Some((vec![288, 144], DType::I8))
+        Some((vec![18, 36, 16, 4], DType::I8))
     );
     assert_eq!(
         get("encoder.4.conv.pointwise1.scale"),

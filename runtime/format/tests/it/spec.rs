@@ -81,7 +81,7 @@ fn accepted(key: &'static str, others: &[Other<'_>]) {
 fn every_key_is_needed_and_typed() {
     let bytes = common::file();
     let own = ["general.alignment", "viseme.sha256"];
-    let optional = ["viseme.arena_bytes", "viseme.quant.layout"];
+    let optional = ["viseme.arena_bytes"];
     let mut keys = 0;
     for (key, value) in Reader::open(&bytes)
         .unwrap()

@@ -7,21 +7,23 @@
 use super::attention::{Attended, RelativeAttention};
 use super::elementwise::{self, Activation};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
-use super::{conv_f32, depthwise, norm, portable};
+use super::{conv_f32, depthwise, norm, panels, portable};
+
+mod tiles;
+
+use tiles::{Avx2Tile, Avx512VnniTile, AvxVnniTile};
 
 /// The best of the kernels below that this CPU can run.
 pub fn detect() -> Option<&'static dyn Kernels> {
-    if let Some(kernels) = Avx512Vnni::new() {
-        return Some(kernels);
-    }
-    Avx2::new().map(|kernels| kernels as &dyn Kernels)
+    all().last()
 }
 
 /// Every set of kernels that this CPU can run, slowest first: for tests and benchmarks.
 pub fn all() -> impl Iterator<Item = &'static dyn Kernels> {
     let avx2 = Avx2::new().map(|kernels| kernels as &dyn Kernels);
+    let avx_vnni = AvxVnni::new().map(|kernels| kernels as &dyn Kernels);
     let avx512 = Avx512Vnni::new().map(|kernels| kernels as &dyn Kernels);
-    [avx2, avx512].into_iter().flatten()
+    [avx2, avx_vnni, avx512].into_iter().flatten()
 }
 
 /// Whether the CPU has all of these features: asked at run time with the standard library, else known when compiled.
@@ -36,8 +38,9 @@ macro_rules! has {
 
 /// The plain loops of [`Kernels`], compiled for more features; `pixels` is the tile of a pointwise convolution.
 macro_rules! plain_loops {
-    ($features:literal, pixels = $pixels:literal) => {
+    ($features:literal, tile = $tile:expr, pixels = $pixels:literal) => {
         plain_loops! { $features;
+            fn matmul_i8(x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
             fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) = portable::matmul_f32;
             fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant = portable::quantize;
             fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) = norm::layer_norm;
@@ -55,11 +58,11 @@ macro_rules! plain_loops {
         }
     };
     ($features:literal;
-     $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $plain:path;)*) => {
+     $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $plain:expr;)*) => {
         $(fn $name(&self, $($arg: $type),*) $(-> $result)? {
             #[target_feature(enable = $features)]
             fn compiled($($arg: $type),*) $(-> $result)? {
-                $plain($($arg),*)
+                ($plain)($($arg),*)
             }
             // SAFETY: a value of this type exists only where the CPU has these features.
             unsafe { compiled($($arg),*) }
@@ -84,11 +87,27 @@ impl Kernels for Avx2 {
         "x86-u8s8-avx2"
     }
 
-    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-        portable::Portable.matmul_i8(x, w, bias, y);
+    plain_loops!("avx2", tile = Avx2Tile, pixels = 4);
+}
+
+/// AVX2 with VNNI: Alder Lake (2021) and later, Zen 5.
+#[derive(Debug)]
+pub struct AvxVnni(());
+
+impl AvxVnni {
+    /// `None` where the CPU lacks one of these extensions.
+    pub fn new() -> Option<&'static Self> {
+        static KERNELS: AvxVnni = AvxVnni(());
+        has!("avx2", "avxvnni").then_some(&KERNELS)
+    }
+}
+
+impl Kernels for AvxVnni {
+    fn name(&self) -> &'static str {
+        "x86-u8s8-avxvnni"
     }
 
-    plain_loops!("avx2", pixels = 4);
+    plain_loops!("avx2,avxvnni", tile = AvxVnniTile, pixels = 4);
 }
 
 /// AVX-512 with VNNI: Ice Lake (2019) and later, Zen 4.
@@ -116,9 +135,9 @@ impl Kernels for Avx512Vnni {
         "x86-u8s8-avx512vnni"
     }
 
-    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-        portable::Portable.matmul_i8(x, w, bias, y);
-    }
-
-    plain_loops!("avx2,avx512f,avx512bw,avx512vl,avx512dq", pixels = 8);
+    plain_loops!(
+        "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni",
+        tile = Avx512VnniTile,
+        pixels = 8
+    );
 }

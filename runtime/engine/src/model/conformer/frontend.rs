@@ -12,7 +12,7 @@ use super::linear::{Activations, Linear, QuantBuffer, Weight};
 use super::load::{LoadError, Tensors};
 use crate::kernels::elementwise::Activation;
 use crate::kernels::im2row::im2row;
-use crate::kernels::{Kernels, QuantRows, RowQuant};
+use crate::kernels::{Kernels, QuantRows, RowQuant, code_stride};
 
 /// The front-end's layers.
 #[derive(Clone, Copy, Debug)]
@@ -87,14 +87,15 @@ impl<'a> Frontend<'a> {
         }
         for (stage, layer) in dims.stages().iter().zip(self.convolutions.iter().flatten()) {
             let map = &mut s.map[..stage.output_len()];
-            let band = stage.band_windows() * stage.inputs;
             match layer.weight {
                 Weight::I8(_) => {
+                    let stride = code_stride(stage.inputs);
+                    let band = &mut s.band_codes[..stage.band_windows() * stride];
                     q.scale[..stage.band_windows()].fill(quant.scale);
                     q.zero[..stage.band_windows()].fill(quant.zero);
                     let input = &s.input_codes[..stage.input_len()];
-                    convolve(stage, input, &mut s.band_codes[..band], map, |codes, y| {
-                        let rows = codes.len() / stage.inputs;
+                    convolve(stage, input, stride, band, map, |codes, y| {
+                        let rows = codes.len() / stride;
                         let (scale, zero) = (&q.scale[..rows], &q.zero[..rows]);
                         let x = Activations::quantised(QuantRows { codes, scale, zero });
                         layer.run(kernels, x, y);
@@ -102,7 +103,8 @@ impl<'a> Frontend<'a> {
                 }
                 Weight::F32(_) => {
                     let input = &s.input_values[..stage.input_len()];
-                    convolve(stage, input, &mut s.band_values[..band], map, |rows, y| {
+                    let band = &mut s.band_values[..stage.band_windows() * stage.inputs];
+                    convolve(stage, input, stage.inputs, band, map, |rows, y| {
                         layer.run(kernels, Activations::floats(rows), y);
                     });
                 }
@@ -110,7 +112,7 @@ impl<'a> Frontend<'a> {
             kernels.activate(Activation::Silu, map);
             // The map becomes the next layer's input; later stages do not pad.
             if dims.int8 {
-                quant = kernels.quantize(map, &mut s.input_codes[..map.len()]);
+                quant = kernels.quantize(map, &mut s.input_codes[..code_stride(map.len())]);
             } else {
                 s.input_values[..map.len()].copy_from_slice(map);
             }
@@ -118,7 +120,7 @@ impl<'a> Frontend<'a> {
         let (scale, zero) = ([quant.scale], [quant.zero]);
         let x = if dims.int8 {
             Activations::quantised(QuantRows {
-                codes: &s.input_codes[..dims.features],
+                codes: &s.input_codes[..code_stride(dims.features)],
                 scale: &scale,
                 zero: &zero,
             })
@@ -153,10 +155,12 @@ fn stack<'c, T: Copy>(
     }
 }
 
-/// Hands the windows of `input` to `matmul`, band by band, with the part of `map` they fill.
+/// Hands the windows of `input` to `matmul`, band by band, one every `stride` elements, with the part of `map` they
+/// fill.
 fn convolve<T: Copy>(
     stage: &Stage,
     input: &[T],
+    stride: usize,
     rows: &mut [T],
     map: &mut [f32],
     mut matmul: impl FnMut(&[T], &mut [f32]),
@@ -164,8 +168,8 @@ fn convolve<T: Copy>(
     let band_len = stage.band_windows() * stage.channels;
     for (i, y) in map.chunks_mut(band_len).enumerate() {
         let windows = y.len() / stage.channels;
-        let rows = &mut rows[..windows * stage.inputs];
-        im2row(input, &stage.windows, i * stage.band, rows);
+        let rows = &mut rows[..windows * stride];
+        im2row(input, &stage.windows, i * stage.band, stride, rows);
         matmul(rows, y);
     }
 }

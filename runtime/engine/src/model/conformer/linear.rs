@@ -1,6 +1,6 @@
 //! A linear layer and the activations that go into it.
 
-use crate::kernels::{Kernels, QuantRows, WeightsF32, WeightsI8};
+use crate::kernels::{Kernels, QuantRows, WeightsF32, WeightsI8, code_stride};
 
 /// y = W x + b, with the weights as they lie in the model file.
 #[derive(Clone, Copy, Debug)]
@@ -72,14 +72,14 @@ impl QuantBuffer<'_> {
         let params = self.scale.iter_mut().zip(self.zero.iter_mut());
         let rows = values
             .chunks_exact(width)
-            .zip(self.codes.chunks_exact_mut(width));
+            .zip(self.codes.chunks_exact_mut(code_stride(width)));
         for ((x, q), (scale, zero)) in rows.zip(params) {
             let row = kernels.quantize(x, q);
             (*scale, *zero) = (row.scale, row.zero);
         }
         let rows = values.len() / width;
         Activations::quantised(QuantRows {
-            codes: &self.codes[..rows * width],
+            codes: &self.codes[..rows * code_stride(width)],
             scale: &self.scale[..rows],
             zero: &self.zero[..rows],
         })

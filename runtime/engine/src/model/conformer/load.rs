@@ -5,6 +5,7 @@ use core::fmt;
 
 use viseme_format::gguf::{self, DType, MAX_RANK, Reader, Tensor};
 use viseme_format::names::TensorName;
+use viseme_format::panels;
 use viseme_format::spec::SpecError;
 
 use super::linear::{Linear, Weight};
@@ -40,7 +41,9 @@ pub enum LoadError {
     Scale(TensorName),
     /// An int8 weight is -128, outside the symmetric range.
     Code(TensorName),
-    /// A stored sum is not the sum of the weights of its row.
+    /// A panel holds weights of outputs or inputs that the layer does not have.
+    Padding(TensorName),
+    /// A stored sum is not the sum of the weights of its output.
     Colsum(TensorName),
     /// The caller's bytes do not lie at a multiple of 4 in memory, or this machine is big endian.
     Misaligned,
@@ -121,10 +124,16 @@ impl fmt::Display for LoadError {
                     "tensor {name} holds -128, outside -127..=127; export the model again"
                 )
             }
+            LoadError::Padding(name) => {
+                write!(
+                    f,
+                    "tensor {name} holds weights beyond its shape; export the model again"
+                )
+            }
             LoadError::Colsum(name) => {
                 write!(
                     f,
-                    "tensor {name} does not hold the row sums of its weights; export the model again"
+                    "tensor {name} does not hold the sums of its weights; export the model again"
                 )
             }
             LoadError::Misaligned => write!(
@@ -192,9 +201,9 @@ impl<'a> Tensors<'_, 'a> {
         let too_wide = LoadError::Unsupported("a layer with more than 32768 inputs");
         let weight = if self.int8 {
             let weight = TensorName::new(format_args!("{prefix}.weight"));
-            let tensor = self.find(weight, DType::I8, shape)?;
-            let rows = tensor.as_i8().ok_or(LoadError::Misaligned)?;
-            if rows.contains(&i8::MIN) {
+            let tensor = self.find(weight, DType::I8, &panels::shape(outputs, inputs))?;
+            let packed = tensor.as_i8().ok_or(LoadError::Misaligned)?;
+            if packed.contains(&i8::MIN) {
                 return Err(LoadError::Code(weight));
             }
             let scale = self.floats(format_args!("{prefix}.scale"), &[outputs])?;
@@ -206,9 +215,11 @@ impl<'a> Tensors<'_, 'a> {
             let colsum = TensorName::new(format_args!("{prefix}.colsum"));
             let tensor = self.find(colsum, DType::I32, &[outputs])?;
             let sums = tensor.as_i32().ok_or(LoadError::Misaligned)?;
-            let w = WeightsI8::new(rows, scale, sums, inputs).ok_or(too_wide)?;
-            let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum::<i32>();
-            if rows.chunks(inputs).map(sum).ne(sums.iter().copied()) {
+            let w = WeightsI8::new(packed, scale, sums, inputs).ok_or(too_wide)?;
+            if !w.padding_is_zero() {
+                return Err(LoadError::Padding(weight));
+            }
+            if !w.sums_hold() {
                 return Err(LoadError::Colsum(colsum));
             }
             Weight::I8(w)

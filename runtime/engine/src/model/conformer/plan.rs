@@ -6,6 +6,7 @@ use super::dims::Dims;
 use super::encoder::{self, ROWS};
 use super::frontend;
 use super::linear::QuantBuffer;
+use crate::kernels::code_stride;
 
 /// Alignment of every region: a cache line.
 const ALIGN: usize = 64;
@@ -64,15 +65,21 @@ impl Plan {
         let span = dims.reach(frames).span();
         let [mut input, mut band, mut map, mut windows] = [0; 4];
         for stage in dims.stages() {
-            input = input.max(stage.input_len()).max(stage.output_len());
-            band = band.max(stage.band_windows().checked_mul(stage.inputs)?);
+            input = input
+                .max(stage.input_len())
+                .max(code_stride(stage.output_len()));
+            band = band.max(
+                stage
+                    .band_windows()
+                    .checked_mul(code_stride(stage.inputs))?,
+            );
             map = map.max(stage.output_len());
             windows = windows.max(stage.band_windows());
         }
         let by_precision = |len| if dims.int8 { (len, 0) } else { (0, len) };
         let (input_codes, input_values) = by_precision(input);
         let (band_codes, band_values) = by_precision(band);
-        let (codes, _) = by_precision(ROWS.checked_mul(ff.max(d))?);
+        let (codes, _) = by_precision(ROWS.checked_mul(code_stride(ff.max(d)))?);
         let (params, _) = by_precision(windows.max(ROWS));
         let stream = frames.checked_mul(d)?;
         Some(Plan {

@@ -1,0 +1,148 @@
+//! int8 matrix products over packed panels: what all instruction sets share.
+//!
+//! Weights lie in panels of 16 outputs (`viseme_format::panels`). A few panels at a time pass by all rows of
+//! activations, in tiles of up to 8 rows whose sums stay in registers: each weight is read once for 8 rows, and
+//! once from the far caches however many rows there are. An instruction set writes only the tile.
+
+use core::array::from_fn;
+
+use viseme_format::panels::OUTPUTS;
+
+use super::{QuantRows, WeightsI8};
+
+/// Sums of one row over one panel.
+pub type Sums = [i32; OUTPUTS];
+
+/// The inner loop of an instruction set.
+pub trait Tile: Copy {
+    /// Most rows whose sums stay in registers: 4 or 8.
+    const ROWS: usize;
+
+    /// What [`sums`](Self::sums) subtracts from each code: 0, or 128 where the instructions want signed operands.
+    const OFFSET: i32;
+
+    /// Σ_k (x\[m\]\[k\] − [`OFFSET`](Self::OFFSET)) · w\[p\]\[k\] of M rows with the 16 outputs of each of P panels.
+    ///
+    /// Each row of `x` and each panel holds the same number of groups of inputs.
+    fn sums<const M: usize, const P: usize>(
+        self,
+        x: [&[[u8; 4]]; M],
+        w: [&[Group]; P],
+    ) -> [[Sums; P]; M];
+}
+
+/// Four inputs of 16 outputs.
+pub type Group = [[i8; 4]; OUTPUTS];
+
+/// Panels that pass by the rows together.
+const PANELS: usize = 4;
+
+/// See [`Kernels::matmul_i8`](super::Kernels::matmul_i8).
+#[inline(always)]
+pub fn matmul<T: Tile>(tile: T, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
+    let (groups, outputs) = (w.groups(), w.outputs());
+    let (codes, _) = x.codes.as_chunks::<4>();
+    let rows = (codes.len() / groups)
+        .min(x.scale.len())
+        .min(x.zero.len())
+        .min(y.len() / outputs);
+    let panels = w.panels().chunks(PANELS * groups);
+    for (i, panels) in panels.enumerate() {
+        let block = Block {
+            tile,
+            codes,
+            x,
+            panels,
+            groups,
+            first: i * PANELS * OUTPUTS,
+            w,
+            bias,
+        };
+        let mut row = 0;
+        if T::ROWS == 8 {
+            while row + 8 <= rows {
+                block.run::<8, 2>(row, y);
+                row += 8;
+            }
+        }
+        while row + 4 <= rows {
+            block.run::<4, 2>(row, y);
+            row += 4;
+        }
+        if row + 2 <= rows {
+            block.run::<2, 4>(row, y);
+            row += 2;
+        }
+        if row < rows {
+            block.run::<1, 4>(row, y);
+        }
+    }
+}
+
+/// Some panels, and what meets them.
+struct Block<'b, T> {
+    tile: T,
+    codes: &'b [[u8; 4]],
+    x: QuantRows<'b>,
+    panels: &'b [Group],
+    groups: usize,
+    /// The first output of the first panel.
+    first: usize,
+    w: WeightsI8<'b>,
+    bias: &'b [f32],
+}
+
+impl<T: Tile> Block<'_, T> {
+    /// M rows from `row` on, P panels at a time.
+    #[inline(always)]
+    fn run<const M: usize, const P: usize>(&self, row: usize, y: &mut [f32]) {
+        let groups = self.groups;
+        let x: [&[[u8; 4]]; M] = from_fn(|m| &self.codes[(row + m) * groups..][..groups]);
+        let mut panels = self.panels.chunks_exact(P * groups);
+        let mut first = self.first;
+        for panels in &mut panels {
+            let w: [&[Group]; P] = from_fn(|p| &panels[p * groups..][..groups]);
+            let sums = self.tile.sums(x, w);
+            for p in 0..P {
+                self.finish(row, first, from_fn::<_, M, _>(|m| sums[m][p]), y);
+                first += OUTPUTS;
+            }
+        }
+        for panel in panels.remainder().chunks_exact(groups) {
+            let sums = self.tile.sums(x, [panel]);
+            self.finish(row, first, sums.map(|[sums]| sums), y);
+            first += OUTPUTS;
+        }
+    }
+
+    /// Sums to results: y = s · scale · (acc − zero · colsum) + bias.
+    #[inline(always)]
+    fn finish<const M: usize>(&self, row: usize, first: usize, sums: [Sums; M], y: &mut [f32]) {
+        let outputs = self.w.outputs();
+        let scale = sixteen(self.w.scale(), first);
+        let colsum = sixteen(self.w.colsum(), first);
+        let bias = sixteen(self.bias, first);
+        for (m, sums) in (row..).zip(sums) {
+            let (s, zero) = (self.x.scale[m], self.x.zero[m] - T::OFFSET);
+            let values: [f32; OUTPUTS] = from_fn(|j| {
+                let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
+                s * scale[j] * acc as f32 + bias[j]
+            });
+            let y = &mut y[m * outputs..][..outputs][first..];
+            match y.first_chunk_mut() {
+                Some(y) => *y = values,
+                None => y.iter_mut().zip(values).for_each(|(y, v)| *y = v),
+            }
+        }
+    }
+}
+
+/// Sixteen elements from `at` on; those that are not there count as 0.
+#[inline(always)]
+fn sixteen<E: Copy + Default>(values: &[E], at: usize) -> [E; OUTPUTS] {
+    let values = values.get(at..).unwrap_or(&[]);
+    match values.first_chunk() {
+        Some(chunk) => *chunk,
+        None => from_fn(|j| values.get(j).copied().unwrap_or_default()),
+    }
+}
