@@ -28,7 +28,7 @@ pub trait Tile: Copy {
         self,
         x: [&[[u8; 4]]; M],
         w: [&[Group]; P],
-    ) -> [[Sums; P]; M];
+    ) -> [[Sums; M]; P];
 }
 
 /// Four inputs of 16 outputs.
@@ -102,15 +102,14 @@ impl<T: Tile> Block<'_, T> {
         let mut first = self.first;
         for panels in &mut panels {
             let w: [&[Group]; P] = from_fn(|p| &panels[p * groups..][..groups]);
-            let sums = self.tile.sums(x, w);
-            for p in 0..P {
-                self.finish(row, first, from_fn::<_, M, _>(|m| sums[m][p]), y);
+            for sums in self.tile.sums(x, w) {
+                self.finish(row, first, sums, y);
                 first += OUTPUTS;
             }
         }
         for panel in panels.remainder().chunks_exact(groups) {
-            let sums = self.tile.sums(x, [panel]);
-            self.finish(row, first, sums.map(|[sums]| sums), y);
+            let [sums] = self.tile.sums(x, [panel]);
+            self.finish(row, first, sums, y);
             first += OUTPUTS;
         }
     }

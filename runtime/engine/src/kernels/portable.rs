@@ -168,11 +168,11 @@ impl Tile for PortableTile {
         self,
         x: [&[[u8; 4]]; M],
         w: [&[Group]; P],
-    ) -> [[Sums; P]; M] {
-        let mut all = [[[0i32; OUTPUTS]; P]; M];
+    ) -> [[Sums; M]; P] {
+        let mut all = [[[0i32; OUTPUTS]; M]; P];
         for (p, w) in w.iter().enumerate() {
             for (m, x) in x.iter().enumerate() {
-                let sums = &mut all[m][p];
+                let sums = &mut all[p][m];
                 for (x, group) in x.iter().zip(*w) {
                     for (sum, w) in sums.iter_mut().zip(group) {
                         for (&x, &w) in x.iter().zip(w) {

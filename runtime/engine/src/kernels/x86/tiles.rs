@@ -20,17 +20,17 @@ impl Tile for Avx512VnniTile {
         self,
         x: [&[[u8; 4]]; M],
         w: [&[Group]; P],
-    ) -> [[Sums; P]; M] {
+    ) -> [[Sums; M]; P] {
         let groups = common_length(&x, &w);
         // SAFETY: inlined only into functions compiled for AVX-512 with VNNI; `g` is below the length of every slice.
         unsafe {
-            let mut sums = [[_mm512_setzero_si512(); P]; M];
+            let mut sums = [[_mm512_setzero_si512(); M]; P];
             for g in 0..groups {
                 let w = w.map(|w| _mm512_loadu_si512(w.get_unchecked(g).as_ptr().cast()));
                 for m in 0..M {
                     let x = _mm512_set1_epi32(i32::from_le_bytes(*x[m].get_unchecked(g)));
                     for p in 0..P {
-                        sums[m][p] = _mm512_dpbusd_epi32(sums[m][p], x, w[p]);
+                        sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], x, w[p]);
                     }
                 }
             }
@@ -52,7 +52,7 @@ impl Tile for AvxVnniTile {
         self,
         x: [&[[u8; 4]]; M],
         w: [&[Group]; P],
-    ) -> [[Sums; P]; M] {
+    ) -> [[Sums; M]; P] {
         // SAFETY: inlined only into functions compiled for AVX2 and AVX-VNNI.
         one_panel_at_a_time(
             x,
@@ -77,7 +77,7 @@ impl Tile for Avx2Tile {
         self,
         x: [&[[u8; 4]]; M],
         w: [&[Group]; P],
-    ) -> [[Sums; P]; M] {
+    ) -> [[Sums; M]; P] {
         // SAFETY: inlined only into functions compiled for AVX2.
         let add = |sums, x, w| unsafe {
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
@@ -96,9 +96,9 @@ fn one_panel_at_a_time<const M: usize, const P: usize>(
     w: [&[Group]; P],
     add: impl Fn(__m256i, __m256i, __m256i) -> __m256i,
     prepare: impl Fn(__m256i) -> __m256i,
-) -> [[Sums; P]; M] {
+) -> [[Sums; M]; P] {
     let groups = common_length(&x, &w);
-    let mut all = [[[0; OUTPUTS]; P]; M];
+    let mut all = [[[0; OUTPUTS]; M]; P];
     for p in 0..P {
         // SAFETY: inlined only into functions compiled for AVX2; `g` is below the length of every slice.
         unsafe {
@@ -116,7 +116,7 @@ fn one_panel_at_a_time<const M: usize, const P: usize>(
                 }
             }
             for m in 0..M {
-                all[m][p] = core::mem::transmute::<[__m256i; 2], Sums>(sums[m]);
+                all[p][m] = core::mem::transmute::<[__m256i; 2], Sums>(sums[m]);
             }
         }
     }
