@@ -63,7 +63,16 @@ pub struct Session<'s> {
     ready: usize,
     /// Frames whose logits are in the buffer.
     encoded: usize,
+    /// What this utterance is made of, from its first push on.
+    input: Input,
     finished: bool,
+}
+
+/// What is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    Crops,
+    Features,
 }
 
 impl<'s> Session<'s> {
@@ -97,6 +106,7 @@ impl<'s> Session<'s> {
             pushed: 0,
             ready: 0,
             encoded: 0,
+            input: Input::Crops,
             finished: false,
         };
         let layers = model.blocks().map(|block| &block.att);
@@ -118,26 +128,29 @@ impl<'s> Session<'s> {
             let got = crop.len();
             return Err(PushError::Size { got, want });
         }
-        if self.finished {
-            return Err(PushError::Finished);
-        }
-        if self.pushed == self.max_frames {
-            return Err(PushError::Full {
-                max_frames: self.max_frames,
-            });
-        }
-        if self
-            .timestamps()
-            .last()
-            .is_some_and(|&last| timestamp_us < last)
-        {
-            return Err(PushError::Backwards { timestamp_us });
-        }
+        self.begin_push(Input::Crops, timestamp_us)?;
         let slot = self.pushed % self.model.dims.stack;
         self.buffers.crops[slot * want..][..want].copy_from_slice(crop);
-        self.buffers.times[self.pushed] = timestamp_us;
-        self.pushed += 1;
+        self.end_push(timestamp_us);
         self.run_frontend(self.pushed.saturating_sub(self.model.dims.stack / 2));
+        Ok(())
+    }
+
+    /// Takes the next frame as the vector that a front-end made of it, `d_model` values, instead of a crop: for
+    /// another front-end than the model's, and for measuring the encoder by itself.
+    ///
+    /// # Errors
+    /// See [`PushError`]; the session then stays as it was.
+    pub fn push_features(&mut self, features: &[f32], timestamp_us: u64) -> Result<(), PushError> {
+        let want = self.model.dims.d;
+        if features.len() != want {
+            let got = features.len();
+            return Err(PushError::Width { got, want });
+        }
+        self.begin_push(Input::Features, timestamp_us)?;
+        self.buffers.features[self.pushed * want..][..want].copy_from_slice(features);
+        self.end_push(timestamp_us);
+        self.ready = self.pushed;
         Ok(())
     }
 
@@ -192,6 +205,32 @@ impl<'s> Session<'s> {
     pub fn reset(&mut self) {
         (self.pushed, self.ready, self.encoded) = (0, 0, 0);
         self.finished = false;
+    }
+
+    /// Whether a frame of this kind may follow.
+    fn begin_push(&mut self, input: Input, timestamp_us: u64) -> Result<(), PushError> {
+        if self.finished {
+            return Err(PushError::Finished);
+        }
+        if self.pushed == self.max_frames {
+            return Err(PushError::Full {
+                max_frames: self.max_frames,
+            });
+        }
+        match self.timestamps().last() {
+            None => self.input = input,
+            Some(_) if self.input != input => return Err(PushError::Mixed),
+            Some(&last) if timestamp_us < last => {
+                return Err(PushError::Backwards { timestamp_us });
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn end_push(&mut self, timestamp_us: u64) {
+        self.buffers.times[self.pushed] = timestamp_us;
+        self.pushed += 1;
     }
 
     /// Brings frames up to `end` through the front-end.
@@ -266,7 +305,7 @@ pub enum SessionError {
     },
 }
 
-/// Why a crop was not taken. `Display` is one line for the user.
+/// Why a frame was not taken. `Display` is one line for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PushError {
@@ -277,6 +316,15 @@ pub enum PushError {
         /// Values wanted.
         want: usize,
     },
+    /// The vector is not of the encoder's width.
+    Width {
+        /// Values given.
+        got: usize,
+        /// Values wanted.
+        want: usize,
+    },
+    /// Crops and vectors in one utterance.
+    Mixed,
     /// The utterance is as long as the session allows.
     Full {
         /// Frames the session holds.
@@ -317,6 +365,18 @@ impl fmt::Display for PushError {
                 write!(
                     f,
                     "the mouth crop has {got} pixels, the model wants {want}; crop to its size"
+                )
+            }
+            PushError::Width { got, want } => {
+                write!(
+                    f,
+                    "the vector has {got} values, the encoder takes {want}; use the front-end of this model"
+                )
+            }
+            PushError::Mixed => {
+                write!(
+                    f,
+                    "the utterance began with the other kind of frame; push crops or vectors, not both"
                 )
             }
             PushError::Full { max_frames } => {

@@ -187,6 +187,15 @@ pub fn crops(seed: u64, frames: usize, side: usize) -> Vec<u8> {
     all
 }
 
+/// Vectors such as a front-end makes, [frames, width]: noise of unit variance.
+pub fn features(seed: u64, frames: usize, width: usize) -> Vec<f32> {
+    let mut noise = Noise::new(seed, "features");
+    // A uniform number in -1..1 has a variance of a third.
+    (0..frames * width)
+        .map(|_| 1.732_050_8 * noise.next())
+        .collect()
+}
+
 /// Why there is no random model of a spec.
 #[derive(Clone, Debug)]
 pub enum ModelError {

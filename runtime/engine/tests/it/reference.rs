@@ -457,6 +457,31 @@ fn f32_logits_agree_with_the_formulas_within_1e_4() {
     }
 }
 
+#[test]
+fn vectors_of_another_front_end_are_taken_in_place_of_crops() {
+    let file = testing::model(&testing::spec(&testing::TINY, Weights::F32), 11).unwrap();
+    let crops = crops(9, 88);
+    let reference = Reference::open(&file);
+    let model = Model::open(&file).unwrap();
+    let mut arena = vec![0; model.arena_bytes(9)];
+    let options = Options {
+        max_frames: Some(9),
+        ..Options::default()
+    };
+    let mut session = Session::new(&model, &mut arena, options).unwrap();
+    for t in 0..crops.len() {
+        let vector: Vec<f32> = reference
+            .frontend(&crops, t)
+            .iter()
+            .map(|&v| v as f32)
+            .collect();
+        session.push_features(&vector, t as u64).unwrap();
+        assert_eq!(session.frames(), t + 1);
+    }
+    let (largest, _) = errors(session.logits(), &reference.logits(&crops));
+    assert!(largest < 1e-4, "{largest}");
+}
+
 /// A value on the edge between two codes may fall to either side in f32 and f64, which shifts the
 /// logits about as much as quantisation does. That happens once in some ten thousand codes: of a few
 /// models, one is without.

@@ -173,6 +173,10 @@ fn misuse_is_told_and_changes_nothing() {
     session.push_crop(&crop, 5).unwrap();
     let early = session.push_crop(&crop, 4).unwrap_err();
     assert_eq!(early, PushError::Backwards { timestamp_us: 4 });
+    let narrow = session.push_features(&[0.0; 23], 5).unwrap_err();
+    assert_eq!(narrow, PushError::Width { got: 23, want: 24 });
+    let mixed = session.push_features(&[0.0; 24], 5).unwrap_err();
+    assert_eq!(mixed, PushError::Mixed);
     session.push_crop(&crop, 5).unwrap();
     let full = session.push_crop(&crop, 6).unwrap_err();
     assert_eq!(full, PushError::Full { max_frames: 2 });
@@ -180,10 +184,13 @@ fn misuse_is_told_and_changes_nothing() {
     session.finish();
     let late = session.push_crop(&crop, 6).unwrap_err();
     assert_eq!(late, PushError::Finished);
-    for error in [small, early, full, late] {
+    for error in [small, early, narrow, mixed, full, late] {
         assert_eq!(error.to_string().lines().count(), 1);
     }
     assert_eq!(session.logits().len(), 2 * model.vocabulary());
+    session.reset();
+    session.push_features(&[0.0; 24], 5).unwrap();
+    assert_eq!(session.push_crop(&crop, 5), Err(PushError::Mixed));
 }
 
 #[test]
