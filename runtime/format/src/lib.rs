@@ -23,3 +23,5 @@ pub mod layout;
 pub mod names;
 pub mod panels;
 pub mod spec;
+#[cfg(feature = "alloc")]
+pub mod weights;
