@@ -11,7 +11,6 @@ use viseme_format::panels::OUTPUTS;
 
 use super::panels::{self, Group, Sums, Tile};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
-use crate::math;
 
 /// The portable kernels.
 #[derive(Clone, Copy, Debug)]
@@ -59,22 +58,26 @@ pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     sum
 }
 
-/// Quantises one row: lo = min(0, x), hi = max(0, x), scale = (hi − lo) / 255, zero = rne(−lo / scale),
-/// q = clamp(rne(x / scale) + zero, 0, 255), with rne rounding halves to even. A row of zeros (or one
-/// whose scale underflows) has scale 0 and codes 0. A NaN counts as 0.
+/// Quantises one row: lo = min(0, x), hi = max(0, x), scale = (hi − lo) / 255, inverse = 1 / scale,
+/// zero = rne(−lo · inverse), q = clamp(rne(x · inverse) + zero, 0, 255), with rne rounding halves to
+/// even. A row of zeros, or one whose scale or its inverse is no normal number, has scale 0 and codes
+/// 0. A NaN counts as 0.
 #[inline(always)]
 pub fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant {
     let (lo, hi) = range(x);
     let scale = (hi - lo) / 255.0;
-    if scale == 0.0 {
+    let inverse = 1.0 / scale;
+    if !(scale.is_normal() && inverse.is_normal()) {
         q.fill(0);
         return RowQuant::default();
     }
-    let zero = clamp_code(math::round_half_even(-lo / scale));
+    // Values are within ±255 after the product, where adding 1.5 · 2^23 rounds to the nearest integer.
+    const SHIFT: f32 = 12_582_912.0;
+    let zero = clamp_code(-lo * inverse + SHIFT - SHIFT);
     let (q, rest) = q.split_at_mut(x.len().min(q.len()));
     rest.fill(0);
     for (q, &v) in q.iter_mut().zip(x) {
-        let code = clamp_code(math::round_half_even(v / scale) + zero);
+        let code = clamp_code(v * inverse + SHIFT - SHIFT + zero);
         // 0..=255 on top of 2^23 sits in the lowest bits of the mantissa.
         *q = (code + 8_388_608.0).to_bits() as u8;
     }
@@ -330,10 +333,11 @@ mod tests {
                 let lo = x.iter().fold(0.0f32, |a, b| a.min(*b));
                 let hi = x.iter().fold(0.0f32, |a, b| a.max(*b));
                 let scale = (hi - lo) / 255.0;
-                let zero = (-lo / scale).round_ties_even();
+                let inverse = 1.0 / scale;
+                let zero = (-lo * inverse).round_ties_even();
                 assert_eq!((p.scale, p.zero), (scale, zero as i32));
                 for (&q, &x) in q.iter().zip(&x) {
-                    let want = ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0);
+                    let want = ((x * inverse).round_ties_even() + zero).clamp(0.0, 255.0);
                     assert_eq!(f32::from(q), want);
                     let back = p.scale * (i32::from(q) - p.zero) as f32;
                     assert!((back - x).abs() <= 1.001 * scale, "{back} {x} {scale}");
