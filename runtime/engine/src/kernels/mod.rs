@@ -8,6 +8,8 @@
 //! compiles the same plain loops once more with its wider vectors: they do the same operations in the
 //! same order at any vector width.
 
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+pub mod aarch64;
 pub mod attention;
 #[cfg(feature = "testing")]
 pub mod cases;
@@ -38,14 +40,18 @@ pub trait Kernels: Debug + Sync {
     ///
     /// `x` is [rows, inputs], `y` is [rows, outputs], `bias` has `outputs` elements or is empty
     /// (no bias). Rows that either `x` or `y` lacks are not computed.
-    fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]);
+    fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
+        portable::matmul_f32(x, w, bias, y);
+    }
 
     /// The same with int8 weights: y\[m\]\[n\] = s\[m\] · scale\[n\] · (acc − zero\[m\] · colsum\[n\]) + bias\[n\]
     /// with acc = Σ_k q\[m\]\[k\] · w\[n\]\[k\] in 32 bits.
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]);
 
     /// Quantises one row of activations to 8 bits, see [`portable::quantize`]; sets what `q` holds more to 0.
-    fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant;
+    fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant {
+        portable::quantize(x, q)
+    }
 
     /// See [`norm::layer_norm`].
     fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
@@ -106,6 +112,10 @@ pub fn detect() -> &'static dyn Kernels {
     if let Some(kernels) = x86::detect() {
         return kernels;
     }
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    if let Some(kernels) = aarch64::detect() {
+        return kernels;
+    }
     &Portable
 }
 
@@ -114,6 +124,8 @@ pub fn all() -> impl Iterator<Item = &'static dyn Kernels> {
     let portable = core::iter::once(&Portable as &dyn Kernels);
     #[cfg(target_arch = "x86_64")]
     let portable = portable.chain(x86::all());
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    let portable = portable.chain(aarch64::all());
     portable
 }
 

@@ -145,3 +145,14 @@ fn sixteen<E: Copy + Default>(values: &[E], at: usize) -> [E; OUTPUTS] {
         None => from_fn(|j| values.get(j).copied().unwrap_or_default()),
     }
 }
+
+/// The number of groups that every row and every panel has.
+#[inline(always)]
+pub(super) fn common_length<const M: usize, const P: usize>(
+    x: &[&[[u8; 4]]; M],
+    w: &[&[Group]; P],
+) -> usize {
+    let rows = x.iter().map(|x| x.len());
+    let panels = w.iter().map(|w| w.len());
+    rows.chain(panels).min().unwrap_or(0)
+}

@@ -21,16 +21,8 @@ impl Kernels for Portable {
         "portable"
     }
 
-    fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
-        matmul_f32(x, w, bias, y);
-    }
-
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
         panels::matmul(PortableTile, x, w, bias, y);
-    }
-
-    fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant {
-        quantize(x, q)
     }
 }
 

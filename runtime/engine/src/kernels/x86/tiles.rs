@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 
 use viseme_format::panels::OUTPUTS;
 
-use crate::kernels::panels::{Group, Sums, Tile};
+use crate::kernels::panels::{Group, Sums, Tile, common_length};
 
 /// 64 weights and 16 sums a register: VPDPBUSD on 512 bits.
 #[derive(Clone, Copy)]
@@ -121,12 +121,4 @@ fn one_panel_at_a_time<const M: usize, const P: usize>(
         }
     }
     all
-}
-
-/// The number of groups that every row and every panel has.
-#[inline(always)]
-fn common_length<const M: usize, const P: usize>(x: &[&[[u8; 4]]; M], w: &[&[Group]; P]) -> usize {
-    let rows = x.iter().map(|x| x.len());
-    let panels = w.iter().map(|w| w.len());
-    rows.chain(panels).min().unwrap_or(0)
 }
