@@ -69,8 +69,8 @@ impl FrameClock {
     ///
     /// A timestamp a second or more in the past restarts the source's clock: the frame counts as
     /// one ordinary interval after the last one. After a pause of more than half a second (or four
-    /// ordinary intervals, if that is longer, but never more than two seconds), the ticks within
-    /// the pause are left out.
+    /// ordinary intervals, if that is longer, but never more than two seconds, which the first
+    /// interval may be), the ticks within the pause are left out.
     ///
     /// # Errors
     /// When the timestamp is not after the last one: the frame is to be dropped.
@@ -112,7 +112,8 @@ impl FrameClock {
             self.measured += 1;
         }
 
-        let usual = ordinary.unwrap_or(0).saturating_mul(4);
+        // The first interval has no others to be longer than: it may be the source's rate.
+        let usual = ordinary.map_or(LONGEST_PAUSE_US, |usual| usual.saturating_mul(4));
         let pause = interval > usual.clamp(PAUSE_US, LONGEST_PAUSE_US);
         let slow = self
             .interval()
@@ -407,7 +408,7 @@ mod tests {
 
     #[test]
     fn slower_sources_are_blended_to_the_exact_time() {
-        for rate in [2u64, 10, 15, 16, 20] {
+        for rate in [1u64, 2, 10, 15, 16, 20] {
             let timestamps: Vec<u64> = (0..rate * 4).map(|i| i * 1_000_000 / rate).collect();
             let ticks = run(25.0, timestamps.iter().copied());
             let last = *timestamps.last().unwrap();
