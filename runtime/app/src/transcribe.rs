@@ -96,7 +96,7 @@ impl Reader<'_> {
         Ok(Read {
             transcript,
             summary: pipeline.summary(),
-            video_s: pipeline.summary().frames as f64 / f64::from(self.pipeline.fps),
+            video_s: pipeline.summary().end_us as f64 / 1e6,
             total_s: start.elapsed().as_secs_f64(),
             reading_s: reading.seconds(),
             computing_s: computing,
@@ -108,6 +108,7 @@ impl Reader<'_> {
 struct Read {
     transcript: Transcript,
     summary: Summary,
+    /// Seconds from the source's time 0 to the end of the last crop.
     video_s: f64,
     total_s: f64,
     reading_s: f64,
@@ -169,6 +170,7 @@ struct Line<'a> {
     complete: bool,
     /// Crops read, at the model's rate.
     frames: u64,
+    /// Where the last crop ends on the clock of the file, which the words' times are on too.
     seconds: f64,
     /// Seconds of work per second of video, from opening the file to the text.
     rtf: f64,

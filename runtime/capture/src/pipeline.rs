@@ -66,6 +66,8 @@ pub struct Summary {
     pub frames: u64,
     /// Of these, with a face that was found.
     pub tracked_frames: u64,
+    /// When the last crop ends, in microseconds of the source's time; 0 before the first.
+    pub end_us: u64,
     /// The most faces that were there at the same time; 0 where none was looked for.
     pub faces_seen: usize,
 }
@@ -77,6 +79,8 @@ pub struct Summary {
 pub struct Pipeline<'m> {
     source: Box<dyn FrameSource + 'm>,
     clock: FrameClock,
+    /// How long a crop lasts.
+    period_us: u64,
     cropper: Cropper<'m>,
     last: Option<Taken>,
     /// Crops to be made, in order.
@@ -127,6 +131,7 @@ impl<'m> Pipeline<'m> {
         Ok(Pipeline {
             source,
             clock: FrameClock::new(options.fps).map_err(|e| Error::Setting(e.to_string()))?,
+            period_us: (1e6 / f64::from(options.fps)).round() as u64,
             cropper,
             last: None,
             planned: VecDeque::new(),
@@ -152,6 +157,7 @@ impl<'m> Pipeline<'m> {
             if let Some(crop) = self.make_planned() {
                 self.summary.frames += 1;
                 self.summary.tracked_frames += u64::from(crop.tracked);
+                self.summary.end_us = crop.timestamp_us.saturating_add(self.period_us);
                 return Ok(Some(crop));
             }
             if self.ended {

@@ -144,6 +144,38 @@ fn time_counts_not_frames() {
 }
 
 #[test]
+fn words_lie_within_the_seconds_of_a_clip_that_pauses() {
+    let folder = Folder::new();
+    folder.model("m.gguf");
+    folder.clip("clip", "bin blue at f two now", 25.0);
+    // It begins half a second after the sound, and rests for three seconds after its 30th frame.
+    let late =
+        "-i clip.wav -itsoffset 0.5 -i clip.y4m -map 0 -map 1 -c:v ffv1 -c:a copy -vsync vfr";
+    let pause = "-vf setpts='PTS+gte(N,30)*3/TB'";
+    if folder
+        .ffmpeg(&format!("{late} {pause}"), "rests.mkv")
+        .is_none()
+    {
+        return;
+    }
+    let frames = folder
+        .viseme(&format!("transcribe clip.y4m {ROI} --json"))
+        .json()["frames"]
+        .as_f64();
+    let json = folder
+        .viseme(&format!("transcribe rests.mkv {ROI} --json"))
+        .json();
+    let seconds = json["seconds"].as_f64().expect("a number");
+    let expected = frames.expect("a number") / 25.0 + 3.5;
+    assert!((seconds - expected).abs() < 0.041, "{expected}: {json}");
+    let words = json["words"].as_array().expect("words");
+    let end = words.last().expect("a word")["end"]
+        .as_f64()
+        .expect("a number");
+    assert!(end > 3.5 && end <= seconds, "{json}");
+}
+
+#[test]
 fn a_folder_of_images_is_a_clip() {
     let folder = Folder::new();
     let model = folder.model("m.gguf");

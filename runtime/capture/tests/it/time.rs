@@ -83,7 +83,8 @@ fn jitter_and_pauses_keep_their_time() {
     // Every other frame 15 ms late, then a pause of two seconds.
     let mut times: Vec<u64> = (0..12).map(|i| i * 40_000 + (i % 2) * 15_000).collect();
     times.extend((0..5).map(|i| 2_480_000 + i * 40_000));
-    let (crops, _) = crops(times);
+    let (crops, summary) = crops(times);
+    assert_eq!(summary.end_us, 2_480_000 + 5 * 40_000);
     let gaps: Vec<u64> = crops
         .iter()
         .filter(|c| c.after_gap)
@@ -100,6 +101,14 @@ fn jitter_and_pauses_keep_their_time() {
         "{} crops: the pause is not filled",
         crops.len()
     );
+}
+
+#[test]
+fn a_source_that_starts_late_ends_late() {
+    let times = steady(25.0, 10).into_iter().map(|at| at + 3_000_000);
+    let (crops, summary) = crops(times.collect());
+    assert_eq!((crops.len(), crops[0].timestamp_us), (10, 3_000_000));
+    assert_eq!(summary.end_us, 3_400_000);
 }
 
 #[test]
