@@ -1,0 +1,170 @@
+//! What ffmpeg says on stderr: the times of frames, and its complaints.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Read};
+use std::sync::mpsc::Sender;
+
+use crate::error::one_line;
+
+/// One line of the `showinfo` filter.
+pub struct Note {
+    pub time_us: Option<u64>,
+    pub width: usize,
+    pub height: usize,
+}
+
+impl Note {
+    /// Reads `... n: 1 pts: 40000 pts_time:0.04 ... s:216x232 ...`; the filter's time base is one microsecond.
+    fn parse(line: &str) -> Option<Self> {
+        let rest = line.split_once(" pts:")?.1.trim_start();
+        let time_us = rest
+            .split_whitespace()
+            .next()?
+            .parse::<i64>()
+            .ok()
+            .map(|t| t.max(0) as u64);
+        let (width, height) = rest
+            .split_once(" s:")?
+            .1
+            .split_whitespace()
+            .next()?
+            .split_once('x')?;
+        Some(Note {
+            time_us,
+            width: width.parse().ok()?,
+            height: height.parse().ok()?,
+        })
+    }
+}
+
+/// What a child left behind.
+pub struct Ended {
+    pub success: bool,
+    pub said: Said,
+}
+
+/// What ffmpeg's complaints amount to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The file ends too early.
+    Cut,
+    /// The stream that was asked for does not exist.
+    NoStream,
+    /// Nothing that stops us.
+    Other,
+}
+
+impl Ended {
+    pub fn verdict(&self) -> Verdict {
+        const CUT: [&str; 4] = [
+            "partial file",
+            "moov atom not found",
+            "File ended prematurely",
+            "runcat",
+        ];
+        let said = |needle: &str| {
+            self.said
+                .complaints
+                .iter()
+                .any(|line| line.contains(needle))
+        };
+        // A last packet that is only half there also spoils the picture; a spoilt packet alone may be an old fault.
+        let half_packet = self.said.corrupt_packet && !self.said.complaints.is_empty();
+        if half_packet || CUT.iter().any(|needle| said(needle)) {
+            Verdict::Cut
+        } else if said("matches no streams") {
+            Verdict::NoStream
+        } else {
+            Verdict::Other
+        }
+    }
+
+    /// Whether ffmpeg saw a sound track.
+    pub fn has_sound(&self) -> bool {
+        self.said.has_sound
+    }
+
+    /// ffmpeg's last words without its own prefixes.
+    pub fn last_line(&self) -> String {
+        let line = self
+            .said
+            .complaints
+            .back()
+            .map_or("ffmpeg gave no reason", String::as_str);
+        let words = line
+            .rsplit_once("[error] ")
+            .or_else(|| line.rsplit_once("[fatal] "))
+            .map_or(line, |(_, w)| w);
+        let words = words.strip_prefix("file:").unwrap_or(words);
+        one_line(words.rsplit(": ").next().unwrap_or(words).trim())
+    }
+}
+
+/// What ffmpeg said beside the frame notes.
+#[derive(Default)]
+pub struct Said {
+    /// The last lines of level error and above.
+    complaints: VecDeque<String>,
+    corrupt_packet: bool,
+    has_sound: bool,
+}
+
+/// Sorts the child's stderr: frame notes go to `notes`, the rest is summed up.
+pub fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> Said {
+    const LONGEST_LINE: u64 = 4096;
+    let mut said = Said::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut stderr)
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut line)
+        {
+            Ok(0) | Err(_) => return said,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line);
+        if text.starts_with("[Parsed_showinfo") {
+            if let Some(note) = Note::parse(&text) {
+                // The receiver is gone only when the source is being dropped; keep draining so the child can end.
+                let _ = notes.send(note);
+            }
+        } else if ["[error]", "[fatal]", "[panic]"]
+            .iter()
+            .any(|level| text.contains(level))
+        {
+            if said.complaints.len() == 16 {
+                said.complaints.pop_front();
+            }
+            said.complaints.push_back(text.trim_end().to_owned());
+        } else {
+            // Transport streams lose packets on the air all the time.
+            said.corrupt_packet |= text.contains("Packet corrupt") && !text.starts_with("[mpegts");
+            said.has_sound |= text.starts_with("[info]   Stream #") && text.contains(": Audio:");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_showinfo_line_gives_time_and_size() {
+        let line = "[Parsed_showinfo_3 @ 0x55eb] [info] n:   2 pts:  80000 pts_time:0.08    pos:    12633 fmt:gray \
+                    sar:1/1 s:216x232 i:P iskey:0 type:P";
+        let note = Note::parse(line).expect("a frame line");
+        assert_eq!(
+            (note.time_us, note.width, note.height),
+            (Some(80_000), 216, 232)
+        );
+        assert!(
+            Note::parse("[Parsed_showinfo_3 @ 0x55eb] [info] config in time_base: 1/1000000")
+                .is_none()
+        );
+        let unknown =
+            Note::parse("[info] n: 0 pts: NOPTS pts_time:NOPTS pos: 1 fmt:gray s:4x2 i:P")
+                .expect("a frame");
+        assert_eq!(unknown.time_us, None);
+    }
+}
