@@ -39,8 +39,7 @@ pub struct Transcribe {
     /// What may be said: a grammar that ships (grid), a grammar file, or none.
     #[arg(long, value_name = "NAME|FILE|none", default_value = "none")]
     pub grammar: String,
-    /// Mouth region in pixels, for cameras that are fixed on it; no face is looked for. Pictures larger than 1280
-    /// pixels are averaged down to that first.
+    /// Mouth region in pixels of the picture as it is shown, for cameras that are fixed on it; no face is looked for.
     #[arg(long, value_name = "X,Y,W,H", value_parser = region)]
     pub roi: Option<[f32; 4]>,
     /// Frames a second of image folders; videos know their own.

@@ -58,30 +58,33 @@ impl Cropper<'_> {
     }
 }
 
-/// A fixed mouth region.
-pub(crate) struct Region {
-    bounds: [f32; 4],
-    placement: Placement,
-}
+/// A fixed mouth region: x, y, width, height in pixels of the picture as it was before it was averaged down.
+pub(crate) struct Region([f32; 4]);
 
 impl Region {
-    /// The region x, y, width, height, in pixels of the frames that the source hands out.
+    /// Checks that the region is one.
     pub fn new(bounds: [f32; 4]) -> Result<Self, Error> {
         let [x, y, w, h] = bounds.map(f64::from);
-        let placement = Placement::of_box(x, y, w, h).map_err(|e| Error::Region(e.to_string()))?;
-        Ok(Region { bounds, placement })
+        match Placement::of_box(x, y, w, h) {
+            Ok(_) => Ok(Region(bounds)),
+            Err(error) => Err(Error::Region(error.to_string())),
+        }
     }
 
     fn crop(&self, frame: &Frame) -> Result<SourceCrop, Error> {
-        let [x, y, w, h] = self.bounds;
-        if x < 0.0 || y < 0.0 || x + w > frame.width as f32 || y + h > frame.height as f32 {
+        let [x, y, w, h] = self.0.map(f64::from);
+        let shown = (frame.shown.0 as f64, frame.shown.1 as f64);
+        if x < 0.0 || y < 0.0 || x + w > shown.0 || y + h > shown.1 {
             return Err(Error::Region(format!(
                 "the mouth region {x},{y},{w},{h} reaches outside the {}x{} picture; give x,y,width,height inside it",
-                frame.width, frame.height
+                frame.shown.0, frame.shown.1
             )));
         }
+        let scale = (frame.width as f64 / shown.0, frame.height as f64 / shown.1);
+        let placement = Placement::of_box(x * scale.0, y * scale.1, w * scale.0, h * scale.1)
+            .map_err(|e| Error::Region(e.to_string()))?;
         Ok(SourceCrop {
-            pixels: cut(&self.placement, frame),
+            pixels: cut(&placement, frame),
             tracked: true,
         })
     }
@@ -195,6 +198,7 @@ mod tests {
         Frame {
             width,
             height,
+            shown: (width, height),
             timestamp_us: 0,
             pixels,
         }
@@ -213,6 +217,28 @@ mod tests {
                 "column {c}: {value}"
             );
         }
+    }
+
+    #[test]
+    fn a_region_is_in_pixels_of_the_picture_before_it_was_averaged_down() {
+        // Stripes of black and white, 24 pixels wide.
+        let (width, height) = (2560, 1440);
+        let line: Vec<u8> = (0..width).map(|x| 255 * (x / 24 % 2) as u8).collect();
+        let mut frame = Frame::default();
+        frame.set(width, height, &line.repeat(height));
+        assert_eq!((frame.width, frame.height), (1280, 720));
+        let crop = Region::new([1920.0, 1000.0, 192.0, 192.0])
+            .and_then(|r| r.crop(&frame))
+            .expect("inside");
+        // Two pixels of the picture to one of the crop: stripes of 12, the first one black.
+        for (c, &value) in crop.pixels[..PATCH].iter().enumerate() {
+            assert_eq!(value, 255 * (c / 12 % 2) as u8, "column {c}");
+        }
+        let error = Region::new([2400.0, 0.0, 192.0, 192.0])
+            .and_then(|r| r.crop(&frame))
+            .err()
+            .expect("outside");
+        assert!(error.to_string().contains("2560x1440"), "{error}");
     }
 
     #[test]

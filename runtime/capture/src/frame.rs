@@ -10,6 +10,8 @@ pub struct Frame {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
+    /// Width and height of the picture as it was before it was averaged down.
+    pub shown: (usize, usize),
     /// When it was taken, in microseconds since the start of the source.
     pub timestamp_us: u64,
     /// `width * height` grey values, row by row, 0 black to 255 white.
@@ -23,6 +25,7 @@ impl Frame {
     /// If `pixels` is not `width * height` long; callers have checked their input.
     pub fn set(&mut self, width: usize, height: usize, pixels: &[u8]) {
         assert_eq!(pixels.len(), width * height);
+        self.shown = (width, height);
         (self.width, self.height) = fitted(width, height);
         if (self.width, self.height) == (width, height) {
             self.pixels.clear();
@@ -142,6 +145,7 @@ mod tests {
         let mut frame = Frame::default();
         frame.set(7680, 4320, &vec![201; 7680 * 4320]);
         assert_eq!((frame.width, frame.height), (1280, 720));
+        assert_eq!(frame.shown, (7680, 4320));
         assert!(frame.pixels.iter().all(|&v| v == 201));
     }
 }

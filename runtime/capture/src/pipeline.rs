@@ -12,7 +12,7 @@ use crate::tracker::{DetectorFile, Tracker, TrackerOptions};
 use crate::{Error, Frame};
 
 /// Number of the preprocessing: crops made by different versions may differ. Caches are keyed by it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What crops are wanted.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Default for PipelineOptions {
 pub enum Mouth<'m> {
     /// In a face that this detector finds.
     Detect(&'m DetectorFile),
-    /// In the region x, y, width, height, in pixels of the source's frames.
+    /// In the region x, y, width, height, in pixels of the source's pictures as they are, before any averaging down.
     Region([f32; 4]),
 }
 

@@ -235,15 +235,42 @@ fn clips_longer_than_the_model_can_hold() {
 fn large_pictures_are_read() {
     let folder = Folder::new();
     folder.model("m.gguf");
-    for size in ["3840x2160", "7680x4320"] {
-        let source = format!("-f lavfi -i testsrc=s={size}:r=25:d=0.4 -c:v mpeg4 -q:v 20");
-        if folder.ffmpeg(&source, "large.mp4").is_none() {
-            return;
-        }
-        let json = folder
-            .viseme(&format!("transcribe large.mp4 {ROI} --json"))
-            .json();
-        assert_eq!(json["frames"], 10, "{json}");
+    folder.clip("clip", "bin blue at f two now", 25.0);
+    let read = |file: &str, roi: &str| {
+        let run = folder.viseme(&format!(
+            "transcribe {file} --model m.gguf --roi {roi} --json"
+        ));
+        let mut json = run.json();
+        json.as_object_mut()
+            .expect("an object")
+            .retain(|key, _| !key.starts_with("rtf") && key != "file");
+        json
+    };
+    if folder
+        .ffmpeg("-i clip.y4m -frames:v 10", "plain.y4m")
+        .is_none()
+    {
+        return;
+    }
+    let plain = read("plain.y4m", "0,0,96,96");
+    assert_ne!(plain["text"], "", "a random model says something");
+    for (size, times, x, y) in [("3840x2160", 3, 3000, 1500), ("7680x4320", 6, 6600, 300)] {
+        // The clip as a small part of a large picture that is averaged down by as much as the clip was enlarged: the
+        // region is in pixels of the picture as shown, and gives the clip back.
+        let filter = format!(
+            "scale=iw*{times}:ih*{times}:flags=neighbor,pad={}:{x}:{y}",
+            size.replace('x', ":")
+        );
+        let codec = "-pix_fmt gray -c:v libx264 -preset ultrafast -qp 0";
+        folder
+            .ffmpeg(&format!("-i plain.y4m -vf {filter} {codec}"), "large.mkv")
+            .expect("ffmpeg is there");
+        let side = 96 * times;
+        let large = read("large.mkv", &format!("{x},{y},{side},{side}"));
+        assert_eq!(large["text"], plain["text"], "{size}");
+        assert_eq!(large["frames"], plain["frames"], "{size}");
+        let run = folder.viseme("transcribe large.mkv --model m.gguf --roi 7600,0,96,96");
+        run.fails_with(&format!("reaches outside the {size} picture"));
     }
 }
 

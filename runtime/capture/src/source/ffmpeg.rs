@@ -14,8 +14,8 @@ use std::time::Duration;
 
 pub(super) use child::Transcoder;
 use child::{command, spawn_error};
-use messages::Note;
 pub(super) use messages::Verdict;
+use messages::{Note, SHOWN};
 
 use super::{FrameSource, Monotonic};
 use crate::error::show;
@@ -46,7 +46,8 @@ impl FfmpegVideo {
         let scale = |side| format!("max(1,round({side}*min(1,{MAX_SIDE}/max(iw,ih))))");
         // eval=init keeps one frame size even if the stream changes its own half way.
         let filter = format!(
-            "scale=w='{}':h='{}':flags=area+accurate_rnd+bitexact:eval=init,format=gray,settb=AVTB,showinfo",
+            "{SHOWN}=checksum=0,scale=w='{}':h='{}':flags=area+accurate_rnd+bitexact:eval=init,format=gray,\
+             settb=AVTB,showinfo=checksum=0",
             scale("iw"),
             scale("ih")
         );
@@ -86,12 +87,13 @@ impl FfmpegVideo {
                 return Err(Error::BadFrame(self.path.clone(), detail));
             }
         };
-        let size = *self.size.get_or_insert((note.width, note.height));
+        let size = *self.size.get_or_insert(note.size);
+        let (width, height) = note.size;
         let fits = |side| (1..=MAX_SIDE).contains(&side);
-        if !fits(note.width) || !fits(note.height) || size != (note.width, note.height) {
+        if !fits(width) || !fits(height) || size != note.size {
             let detail = format!(
                 "the picture changes from {}x{} to {}x{} at frame {}; re-encode it with ffmpeg to one size",
-                size.0, size.1, note.width, note.height, self.frames
+                size.0, size.1, width, height, self.frames
             );
             return Err(Error::BadFrame(self.path.clone(), detail));
         }
@@ -135,8 +137,9 @@ impl FrameSource for FfmpegVideo {
         let Some(note) = self.next_note().inspect_err(|_| self.done = true)? else {
             return self.finish();
         };
-        (frame.width, frame.height) = (note.width, note.height);
-        frame.pixels.resize(note.width * note.height, 0);
+        (frame.width, frame.height) = note.size;
+        frame.shown = note.shown;
+        frame.pixels.resize(frame.width * frame.height, 0);
         if self.child.stdout.read_exact(&mut frame.pixels).is_err() {
             return self.finish();
         }

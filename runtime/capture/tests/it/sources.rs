@@ -134,10 +134,10 @@ fn large_frames_arrive_small() {
     let Some(folder) = Folder::with_ffmpeg() else {
         return;
     };
-    for (size, fitted) in [
-        ("3840x2160", (1280, 720)),
-        ("7680x4320", (1280, 720)),
-        ("1080x1920", (720, 1280)),
+    for (size, shown, fitted) in [
+        ("3840x2160", (3840, 2160), (1280, 720)),
+        ("7680x4320", (7680, 4320), (1280, 720)),
+        ("1080x1920", (1080, 1920), (720, 1280)),
     ] {
         let path = folder.make(
             &format!("-f lavfi -i testsrc2=s={size}:r=25 -frames:v 2 -c:v mjpeg"),
@@ -148,6 +148,7 @@ fn large_frames_arrive_small() {
             (read.len(), read[0].width, read[0].height),
             (2, fitted.0, fitted.1)
         );
+        assert_eq!(read[1].shown, shown);
     }
     // Our own averaging is ffmpeg's area scaling, but for its rounding.
     let path = folder.make(
@@ -176,6 +177,7 @@ fn a_rotated_video_is_read_upright() {
             .expect("readable")
     };
     assert_eq!((size(&flat), size(&turned)), ((96, 64), (64, 96)));
+    assert_eq!(frames(&turned).expect("readable")[0].shown, (64, 96));
 }
 
 #[test]

@@ -6,11 +6,16 @@ use std::sync::mpsc::Sender;
 
 use crate::error::one_line;
 
-/// One line of the `showinfo` filter.
+/// The `showinfo` filter that sees pictures before they are averaged down has this name.
+pub const SHOWN: &str = "showinfo@shown";
+
+/// One line of a `showinfo` filter.
+#[derive(Clone, Copy)]
 pub struct Note {
     pub time_us: Option<u64>,
-    pub width: usize,
-    pub height: usize,
+    pub size: (usize, usize),
+    /// Size of the picture before it was averaged down.
+    pub shown: (usize, usize),
 }
 
 impl Note {
@@ -29,10 +34,11 @@ impl Note {
             .split_whitespace()
             .next()?
             .split_once('x')?;
+        let size = (width.parse().ok()?, height.parse().ok()?);
         Some(Note {
             time_us,
-            width: width.parse().ok()?,
-            height: height.parse().ok()?,
+            size,
+            shown: size,
         })
     }
 }
@@ -113,6 +119,7 @@ pub struct Said {
 pub fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> Said {
     const LONGEST_LINE: u64 = 4096;
     let mut said = Said::default();
+    let mut shown = None;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -124,10 +131,13 @@ pub fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> Said {
             Ok(_) => {}
         }
         let text = String::from_utf8_lossy(&line);
-        if text.starts_with("[Parsed_showinfo") {
+        if let Some(rest) = text.strip_prefix('[').and_then(|t| t.strip_prefix(SHOWN)) {
+            shown = Note::parse(rest).map_or(shown, |note| Some(note.size));
+        } else if text.starts_with("[Parsed_showinfo") {
             if let Some(note) = Note::parse(&text) {
+                let shown = shown.unwrap_or(note.size);
                 // The receiver is gone only when the source is being dropped; keep draining so the child can end.
-                let _ = notes.send(note);
+                let _ = notes.send(Note { shown, ..note });
             }
         } else if ["[error]", "[fatal]", "[panic]"]
             .iter()
@@ -154,10 +164,7 @@ mod tests {
         let line = "[Parsed_showinfo_3 @ 0x55eb] [info] n:   2 pts:  80000 pts_time:0.08    pos:    12633 fmt:gray \
                     sar:1/1 s:216x232 i:P iskey:0 type:P";
         let note = Note::parse(line).expect("a frame line");
-        assert_eq!(
-            (note.time_us, note.width, note.height),
-            (Some(80_000), 216, 232)
-        );
+        assert_eq!((note.time_us, note.size), (Some(80_000), (216, 232)));
         assert!(
             Note::parse("[Parsed_showinfo_3 @ 0x55eb] [info] config in time_base: 1/1000000")
                 .is_none()
