@@ -20,6 +20,8 @@ pub enum Error {
     NoFfmpeg(&'static str),
     /// Not a media file, or one whose index is missing because it was cut off. The detail is the reader's own words.
     NotMedia(PathBuf, String),
+    /// A playlist or some other format that is no video file. The detail is ffmpeg's name for it.
+    NotVideo(PathBuf, String),
     /// The file ends in the middle of the stream; so many frames could be read.
     Truncated(PathBuf, u64),
     /// Sound, but no picture.
@@ -85,6 +87,11 @@ impl fmt::Display for Error {
             Error::NotMedia(path, detail) => write!(
                 f,
                 "{}: not a readable video, or cut off before its index ({detail}); copy it again or convert it to mp4",
+                show(path)
+            ),
+            Error::NotVideo(path, format) => write!(
+                f,
+                "{}: a playlist or another format that is not read ({format}); give the video file itself, or convert it to mp4",
                 show(path)
             ),
             Error::Truncated(path, frames) => write!(

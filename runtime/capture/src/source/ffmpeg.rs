@@ -9,6 +9,7 @@ mod messages;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ impl FfmpegVideo {
     /// # Errors
     /// If the file cannot be opened or ffmpeg is not installed. Faults in the file appear on the first read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        super::check_file(path)?;
+        let file = super::check_file(path)?;
         let scale = |side| format!("max(1,round({side}*min(1,{MAX_SIDE}/max(iw,ih))))");
         // eval=init keeps one frame size even if the stream changes its own half way.
         let filter = format!(
@@ -62,7 +63,7 @@ impl FfmpegVideo {
             "rawvideo",
             "pipe:1",
         ];
-        let child = Transcoder::start(path, &output)?;
+        let child = Transcoder::start(path, file, &output)?;
         Ok(FfmpegVideo {
             path: path.into(),
             name: show(path),
@@ -117,6 +118,7 @@ impl FfmpegVideo {
                     ended.last_line()
                 ),
             )),
+            Verdict::Refused => Err(Error::NotVideo(self.path.clone(), ended.format())),
             Verdict::NoStream if ended.has_sound() => Err(Error::NoVideo(self.path.clone())),
             Verdict::NoStream => Err(Error::NoFrames(self.path.clone())),
             _ if ended.success => Err(Error::NoFrames(self.path.clone())),
@@ -157,6 +159,7 @@ fn fps_mode_flag() -> Result<&'static str, Error> {
     }
     let output = command("ffmpeg")
         .arg("-version")
+        .stdin(Stdio::null())
         .output()
         .map_err(|e| spawn_error("ffmpeg", e))?;
     let version = String::from_utf8_lossy(&output.stdout).into_owned();

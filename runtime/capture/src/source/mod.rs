@@ -64,7 +64,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn FrameSource>, 
     Ok(Box::new(FfmpegVideo::open(path)?))
 }
 
-/// An existing, readable, regular file with bytes in it.
+/// Opens an existing, readable, regular file with bytes in it.
 fn check_file(path: &Path) -> Result<fs::File, Error> {
     let meta = fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if meta.is_dir() {

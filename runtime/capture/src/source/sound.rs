@@ -30,7 +30,7 @@ pub fn open_sound(path: &Path) -> Result<Sound, Error> {
     if path
         .extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("wav"))
-        && let Some(wav) = open_wav(path, file)?
+        && let Some(wav) = open_wav(path, file.try_clone().map_err(|e| Error::io(path, e))?)?
     {
         return Ok(Sound {
             path: path.into(),
@@ -52,7 +52,7 @@ pub fn open_sound(path: &Path) -> Result<Sound, Error> {
         "s16le",
         "-",
     ];
-    let reader = Reader::Ffmpeg(Box::new(Transcoder::start(path, &output)?));
+    let reader = Reader::Ffmpeg(Box::new(Transcoder::start(path, file, &output)?));
     Ok(Sound {
         path: path.into(),
         reader,
@@ -107,6 +107,7 @@ impl Sound {
         };
         let ended = child.finish();
         match ended.verdict() {
+            Verdict::Refused => Err(Error::NotVideo(self.path.clone(), ended.format())),
             Verdict::NoStream => Err(Error::NoAudio(self.path.clone())),
             Verdict::Cut => Err(Error::NotMedia(self.path.clone(), ended.last_line())),
             Verdict::Other if ended.success && self.samples > 0 => Ok(()),

@@ -60,6 +60,48 @@ fn files_that_may_not_be_read() {
 }
 
 #[test]
+fn files_that_lead_elsewhere() {
+    let Some(folder) = Folder::with_ffmpeg() else {
+        return;
+    };
+    folder.make("-f lavfi -i testsrc=s=32x32:d=0.2", "clip.ts");
+    // A list without an end is waited for; a list may name a pipe, or a place in the network.
+    for (name, text, format) in [
+        (
+            "live.m3u8",
+            "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nclip.ts\n",
+            "hls",
+        ),
+        (
+            "list.ffconcat",
+            "ffconcat version 1.0\nfile clip.ts\n",
+            "concat",
+        ),
+        (
+            "call.sdp",
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+            "sdp",
+        ),
+        ("list.mp4", "ffconcat version 1.0\nfile clip.ts\n", "concat"),
+    ] {
+        let path = folder.path(name);
+        fs::write(&path, text).expect("writable");
+        assert_says(
+            &path,
+            &format!("another format that is not read ({format})"),
+        );
+        let error = open_sound(&path)
+            .and_then(|mut s| s.read_all(100))
+            .expect_err("no sound");
+        assert!(error.to_string().contains(format), "{error}");
+    }
+    // ffmpeg would draw it as a film of letters.
+    let notes = folder.path("notes.txt");
+    fs::write(&notes, "these are words\n".repeat(100)).expect("writable");
+    assert_says(&notes, "not a readable video");
+}
+
+#[test]
 fn streams_that_are_missing() {
     let Some(folder) = Folder::with_ffmpeg() else {
         return;

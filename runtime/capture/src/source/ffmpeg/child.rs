@@ -1,6 +1,7 @@
 //! The child process: how it is started, and that it never outlives its owner.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -9,6 +10,24 @@ use std::thread::JoinHandle;
 
 use super::messages::{Ended, Note, Said, listen};
 use crate::Error;
+
+/// The formats that are read: those that hold video or sound in one file. Playlists, session descriptions and scripts
+/// lead to other files or to the network, and may be waited for without end; text and raw samples are anything.
+#[rustfmt::skip]
+const FORMATS: [&str; 72] = [
+    // Containers.
+    "asf", "avi", "dhav", "dv", "flv", "gxf", "ivf", "live_flv", "matroska", "mov", "mpeg", "mpegts", "mxf", "nsv",
+    "nut", "ogg", "pva", "rm", "swf", "ty", "wtv", "yuv4mpegpipe",
+    // Video streams.
+    "av1", "avs2", "avs3", "cavsvideo", "dirac", "dnxhd", "evc", "h261", "h263", "h264", "hevc", "m4v", "mjpeg",
+    "mjpeg_2000", "mpegvideo", "obu", "smjpeg", "vc1", "vc1test", "vvc",
+    // Pictures, which may move.
+    "apng", "bmp_pipe", "gif", "jpeg_pipe", "jpegxl_anim", "jpegxl_pipe", "pgm_pipe", "png_pipe", "ppm_pipe",
+    "tiff_pipe", "webp_pipe",
+    // Sound.
+    "aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "au", "caf", "dts", "eac3", "flac", "loas", "mp3", "tta",
+    "voc", "w64", "wav", "wv",
+];
 
 /// A running ffmpeg: its output, and what it says beside it.
 pub struct Transcoder {
@@ -19,21 +38,26 @@ pub struct Transcoder {
 }
 
 impl Transcoder {
-    /// Runs `ffmpeg -i path output...`.
-    pub fn start(path: &Path, output: &[&str]) -> Result<Self, Error> {
-        // "file:" keeps names such as "concat:a" or "-i" from meaning anything else, and the whitelist keeps a
-        // playlist from reaching the network.
-        let mut input = OsString::from("file:");
-        input.push(path);
-        let mut arguments: Vec<OsString> = ["-protocol_whitelist", "file", "-threads", "2", "-i"]
-            .map(Into::into)
-            .into();
-        arguments.push(input);
+    /// Runs `ffmpeg -i file output...` on a file that was opened from `path`.
+    pub fn start(path: &Path, file: File, output: &[&str]) -> Result<Self, Error> {
+        let formats = FORMATS.join(",");
+        let mut arguments: Vec<OsString> = [
+            "-protocol_whitelist",
+            "file",
+            "-format_whitelist",
+            &formats,
+            "-threads",
+            "2",
+            "-i",
+        ]
+        .map(Into::into)
+        .into();
+        arguments.push(input(path));
         arguments.extend(output.iter().map(Into::into));
-        Transcoder::run(&arguments)
+        Transcoder::run(&arguments, file.into())
     }
 
-    fn run(arguments: &[OsString]) -> Result<Self, Error> {
+    fn run(arguments: &[OsString], stdin: Stdio) -> Result<Self, Error> {
         let mut child = command("ffmpeg")
             .args([
                 "-hide_banner",
@@ -43,6 +67,7 @@ impl Transcoder {
                 "level+info",
             ])
             .args(arguments)
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -81,13 +106,23 @@ impl Drop for Transcoder {
     }
 }
 
+/// What ffmpeg is to open. On Unix it is its own stdin, so that the name cannot mean anything: `concat:a` is no
+/// protocol, `f%d.png` no pattern, `.txt` no format. It opens the file anew and may seek in it.
+fn input(path: &Path) -> OsString {
+    let own = Path::new("/dev/fd");
+    let mut input = OsString::from("file:");
+    if cfg!(unix) && own.is_dir() {
+        input.push(own.join("0"));
+    } else {
+        input.push(path);
+    }
+    input
+}
+
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     // Its messages are matched word by word.
-    command
-        .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .env("AV_LOG_FORCE_NOCOLOR", "1");
+    command.env("LC_ALL", "C").env("AV_LOG_FORCE_NOCOLOR", "1");
     command
 }
 
@@ -113,7 +148,7 @@ mod tests {
             "rawvideo",
             "pipe:1",
         ];
-        let child = match Transcoder::run(&endless.map(Into::into)) {
+        let child = match Transcoder::run(&endless.map(Into::into), Stdio::null()) {
             Ok(child) => child,
             Err(error) => return println!("skipped: {error}"),
         };

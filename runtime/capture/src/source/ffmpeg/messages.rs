@@ -54,11 +54,16 @@ pub struct Ended {
 pub enum Verdict {
     /// The file ends too early.
     Cut,
+    /// The file is in a format that is not to be read.
+    Refused,
     /// The stream that was asked for does not exist.
     NoStream,
     /// Nothing that stops us.
     Other,
 }
+
+/// How ffmpeg says that a format is not on its whitelist.
+const REFUSAL: &str = "Format not on whitelist";
 
 impl Ended {
     pub fn verdict(&self) -> Verdict {
@@ -78,6 +83,8 @@ impl Ended {
         let half_packet = self.said.corrupt_packet && !self.said.complaints.is_empty();
         if half_packet || CUT.iter().any(|needle| said(needle)) {
             Verdict::Cut
+        } else if said(REFUSAL) {
+            Verdict::Refused
         } else if said("matches no streams") {
             Verdict::NoStream
         } else {
@@ -88,6 +95,14 @@ impl Ended {
     /// Whether ffmpeg saw a sound track.
     pub fn has_sound(&self) -> bool {
         self.said.has_sound
+    }
+
+    /// The format that was refused, as ffmpeg calls it: `[hls @ 0x55a3] [error] Format not on whitelist`.
+    pub fn format(&self) -> String {
+        let mut lines = self.said.complaints.iter();
+        let line = lines.find(|line| line.contains(REFUSAL));
+        let name = line.and_then(|line| line.strip_prefix('[')?.split([' ', ',', ']']).next());
+        one_line(name.unwrap_or("unknown"))
     }
 
     /// ffmpeg's last words without its own prefixes.
