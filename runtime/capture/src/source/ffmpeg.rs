@@ -54,7 +54,8 @@ impl FfmpegVideo {
         );
         let output = [
             "-map",
-            "0:v:0",
+            // Not the pictures on the cover of music.
+            "0:V:0",
             "-vf",
             &filter,
             fps_mode_flag()?,

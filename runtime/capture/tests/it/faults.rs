@@ -108,6 +108,10 @@ fn streams_that_are_missing() {
     };
     let sound = folder.make("-f lavfi -i sine=d=0.5 -c:a aac", "sound.m4a");
     assert_says(&sound, "sound but no picture");
+    let cover =
+        "-f lavfi -i sine=d=0.5 -f lavfi -i testsrc=s=32x32:d=0.04 -map 0 -map 1 -c:v png";
+    let music = folder.make(&format!("{cover} -disposition:v attached_pic"), "music.mp3");
+    assert_says(&music, "sound but no picture");
     let nothing = folder.make("-f lavfi -i testsrc=s=32x32 -frames:v 0", "nothing.mp4");
     assert_says(&nothing, "without a single frame");
     let silent = folder.make("-f lavfi -i testsrc=s=32x32:d=0.2", "silent.mp4");
