@@ -57,6 +57,13 @@ pub fn open<'m>(
     Pipeline::new(Box::new(timed), mouth, options)
 }
 
+/// What to say of a clip that was read although its data are damaged, as far as it is known how.
+pub fn damaged(how: &str) -> String {
+    format!(
+        "note: damaged or cut off ({how}), words near that may be wrong; copy or record it again"
+    )
+}
+
 struct Timed {
     inner: Box<dyn FrameSource>,
     reading: Stopwatch,
@@ -73,5 +80,9 @@ impl FrameSource for Timed {
         let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.reading.0.fetch_add(nanos, Ordering::Relaxed);
         result
+    }
+
+    fn damage(&self) -> Option<&str> {
+        self.inner.damage()
     }
 }

@@ -96,6 +96,7 @@ impl Reader<'_> {
         Ok(Read {
             transcript,
             summary: pipeline.summary(),
+            damage: pipeline.damage().map(Into::into),
             video_s: pipeline.summary().end_us as f64 / 1e6,
             total_s: start.elapsed().as_secs_f64(),
             reading_s: reading.seconds(),
@@ -108,6 +109,7 @@ impl Reader<'_> {
 struct Read {
     transcript: Transcript,
     summary: Summary,
+    damage: Option<String>,
     /// Seconds from the source's time 0 to the end of the last crop.
     video_s: f64,
     total_s: f64,
@@ -139,6 +141,7 @@ impl Read {
             },
             tracked_frames: self.summary.tracked_frames,
             faces: self.summary.faces_seen,
+            damaged: self.damage.is_some(),
         })?)
     }
 
@@ -150,6 +153,9 @@ impl Read {
                 "note: {faces} faces; the larger, steadier one was read (--roi x,y,w,h picks another)"
             );
             complain(&about(clip, &what));
+        }
+        if let Some(how) = &self.damage {
+            complain(&about(clip, &read::damaged(how)));
         }
         if !self.transcript.complete {
             complain(&about(
@@ -179,6 +185,8 @@ struct Line<'a> {
     tracked_frames: u64,
     /// The most faces at the same time; 0 where none was looked for.
     faces: usize,
+    /// Whether the video is damaged or cut off, so that words may be wrong.
+    damaged: bool,
 }
 
 #[derive(Serialize)]

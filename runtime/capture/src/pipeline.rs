@@ -152,6 +152,11 @@ impl<'m> Pipeline<'m> {
         }
     }
 
+    /// What is wrong with the source though it was read, in a few words; known at its end.
+    pub fn damage(&self) -> Option<&str> {
+        self.source.damage()
+    }
+
     fn advance(&mut self) -> Result<Option<MouthCrop>, Error> {
         loop {
             if let Some(crop) = self.make_planned() {

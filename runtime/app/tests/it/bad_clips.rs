@@ -59,6 +59,29 @@ fn clips_that_are_cut_off() {
 }
 
 #[test]
+fn clips_that_are_damaged_are_read_and_said_to_be() {
+    let folder = Folder::new();
+    folder.model("m.gguf");
+    let noise = "-f lavfi -i nullsrc=s=160x120:r=25:d=1,geq=random(1)*255:128:128";
+    let Some(path) = folder.ffmpeg(&format!("{noise} -c:v mpeg4"), "whole.mp4") else {
+        return;
+    };
+    let mut bytes = fs::read(path).expect("written");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 100].fill(0x55);
+    folder.write("damaged.mp4", bytes);
+    let run = folder.viseme(&format!("transcribe damaged.mp4 {ROI} --json"));
+    assert_eq!(run.json()["damaged"], true);
+    run.complains_of("damaged.mp4: note: damaged or cut off");
+    assert_eq!(run.err.lines().count(), 1, "{run}");
+    let run = folder.viseme(&format!("transcribe whole.mp4 {ROI} --json"));
+    assert_eq!(
+        (&run.json()["damaged"], run.err.as_str()),
+        (&false.into(), "")
+    );
+}
+
+#[test]
 fn sound_without_picture() {
     let folder = Folder::new();
     folder.model("m.gguf");

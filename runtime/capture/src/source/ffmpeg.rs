@@ -7,7 +7,8 @@
 mod child;
 mod messages;
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
@@ -34,6 +35,7 @@ pub struct FfmpegVideo {
     times: Monotonic,
     size: Option<(usize, usize)>,
     frames: u64,
+    damage: Option<String>,
     done: bool,
 }
 
@@ -72,6 +74,7 @@ impl FfmpegVideo {
             times: Monotonic::default(),
             size: None,
             frames: 0,
+            damage: None,
             done: false,
         })
     }
@@ -110,7 +113,10 @@ impl FfmpegVideo {
                 0 => Error::NotMedia(self.path.clone(), ended.last_line()),
                 frames => Error::Truncated(self.path.clone(), frames),
             }),
-            _ if self.frames > 0 && ended.success => Ok(false),
+            _ if self.frames > 0 && ended.success => {
+                self.damage = ended.damage().or_else(|| unfinished_gif(&self.path));
+                Ok(false)
+            }
             _ if self.frames > 0 => Err(Error::BadFrame(
                 self.path.clone(),
                 format!(
@@ -122,7 +128,9 @@ impl FfmpegVideo {
             Verdict::Refused => Err(Error::NotVideo(self.path.clone(), ended.format())),
             Verdict::NoStream if ended.has_sound() => Err(Error::NoVideo(self.path.clone())),
             Verdict::NoStream => Err(Error::NoFrames(self.path.clone())),
-            _ if ended.success => Err(Error::NoFrames(self.path.clone())),
+            _ if ended.success && ended.damage().is_none() => {
+                Err(Error::NoFrames(self.path.clone()))
+            }
             _ => Err(Error::NotMedia(self.path.clone(), ended.last_line())),
         }
     }
@@ -150,6 +158,25 @@ impl FrameSource for FfmpegVideo {
         self.frames += 1;
         Ok(true)
     }
+
+    fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+}
+
+/// Says so if the file is a GIF that does not end in a trailer (GIF89a, section 27), of which ffmpeg says nothing.
+fn unfinished_gif(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let mut magic = [0; 4];
+    file.read_exact(&mut magic).ok()?;
+    // Some are filled up with zeros.
+    let length = file.metadata().ok()?.len();
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(4096)))
+        .ok()?;
+    file.take(4096).read_to_end(&mut end).ok()?;
+    let last = end.iter().rfind(|&&byte| byte != 0);
+    (magic == *b"GIF8" && last != Some(&b';')).then(|| "the GIF has no end".into())
 }
 
 /// The option that keeps every frame with its own time: `-fps_mode` since ffmpeg 5.1, `-vsync` before.

@@ -31,6 +31,11 @@ pub trait FrameSource: Send {
     /// # Errors
     /// One line for people; after an error the source is at its end.
     fn read(&mut self, frame: &mut Frame) -> Result<bool, Error>;
+
+    /// What is wrong with a source that could be read all the same, in a few words; known at its end.
+    fn damage(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Settings for [`open`].

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use viseme_capture::Frame;
 use viseme_capture::source::{OpenOptions, open, open_sound};
 
 use crate::common::{Folder, frames, read_all};
@@ -108,8 +109,7 @@ fn streams_that_are_missing() {
     };
     let sound = folder.make("-f lavfi -i sine=d=0.5 -c:a aac", "sound.m4a");
     assert_says(&sound, "sound but no picture");
-    let cover =
-        "-f lavfi -i sine=d=0.5 -f lavfi -i testsrc=s=32x32:d=0.04 -map 0 -map 1 -c:v png";
+    let cover = "-f lavfi -i sine=d=0.5 -f lavfi -i testsrc=s=32x32:d=0.04 -map 0 -map 1 -c:v png";
     let music = folder.make(&format!("{cover} -disposition:v attached_pic"), "music.mp3");
     assert_says(&music, "sound but no picture");
     let nothing = folder.make("-f lavfi -i testsrc=s=32x32 -frames:v 0", "nothing.mp4");
@@ -153,6 +153,53 @@ fn files_that_are_cut_off() {
         &folder.cut(&raw, 100_000, "cut-f.y4m"),
         "cut off after 3 frames",
     );
+}
+
+/// Reads the file to its end: how many frames, and what was wrong with them.
+fn damage(path: &Path) -> (usize, Option<String>) {
+    let mut source = open(path, &OpenOptions::default()).expect("readable");
+    let (mut frame, mut count) = (Frame::default(), 0);
+    while source.read(&mut frame).expect("no fault that ends it") {
+        count += 1;
+    }
+    (count, source.damage().map(Into::into))
+}
+
+#[test]
+fn damage_is_remarked_upon() {
+    let Some(folder) = Folder::with_ffmpeg() else {
+        return;
+    };
+    // Noise makes packets so large that damage lies in one, and not in what holds them together.
+    let noise = "-f lavfi -i nullsrc=s=160x120:r=25:d=2,geq=random(1)*255:128:128";
+    for (options, name) in [
+        ("-c:v libx264", "a.mp4"),
+        ("-c:v libx264", "b.mkv"),
+        ("-c:v mpeg4", "c.avi"),
+        ("-c:v mpeg1video", "d.mpg"),
+        ("-c:v mpeg2video", "e.ts"),
+        ("", "f.gif"),
+    ] {
+        let whole = folder.make(&format!("{noise} {options}"), name);
+        assert_eq!(damage(&whole), (50, None), "{name}");
+        let mut bytes = fs::read(&whole).expect("readable");
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 100].fill(0x55);
+        let damaged = folder.path(&format!("damaged-{name}"));
+        fs::write(&damaged, bytes).expect("writable");
+        let (frames, remark) = damage(&damaged);
+        assert!(remark.is_some() && frames > 0, "{name}: {frames} frames");
+    }
+    for (name, words) in [("e.ts", "damaged"), ("f.gif", "no end")] {
+        let whole = folder.path(name);
+        let bytes = fs::metadata(&whole).expect("there").len() as usize;
+        let cut = folder.cut(&whole, bytes / 2 + 333, &format!("cut-{name}"));
+        let (frames, remark) = damage(&cut);
+        assert!(
+            frames < 45 && remark.is_some_and(|r| r.contains(words)),
+            "{name}"
+        );
+    }
 }
 
 #[test]

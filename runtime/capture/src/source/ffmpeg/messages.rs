@@ -77,13 +77,11 @@ impl Ended {
             self.said
                 .complaints
                 .iter()
-                .any(|line| line.contains(needle))
+                .any(|complaint| complaint.contains(needle))
         };
-        // A last packet that is only half there also spoils the picture; a spoilt packet alone may be an old fault.
-        let half_packet = self.said.corrupt_packet && !self.said.complaints.is_empty();
-        if half_packet || CUT.iter().any(|needle| said(needle)) {
+        if self.ends_in_half_a_packet() || CUT.iter().any(|needle| said(needle)) {
             Verdict::Cut
-        } else if said(REFUSAL) {
+        } else if self.said.refused.is_some() {
             Verdict::Refused
         } else if said("matches no streams") {
             Verdict::NoStream
@@ -92,31 +90,40 @@ impl Ended {
         }
     }
 
+    /// A last packet that is only half there also spoils the picture; a spoilt packet alone may be an old fault, and
+    /// one with many frames after it is not the last.
+    fn ends_in_half_a_packet(&self) -> bool {
+        /// The most frames that a decoder holds back.
+        const DELAY: u64 = 48;
+        let said = &self.said;
+        let near_the_end = |at: u64| said.frames - at <= DELAY;
+        said.corrupt_packet.is_some_and(near_the_end) && !said.complaints.is_empty()
+    }
+
+    /// What is wrong with the data, if ffmpeg complained of it: its first words about it.
+    pub fn damage(&self) -> Option<String> {
+        let complaint = self.said.complaints.front();
+        complaint.map(|words| one_line(words.trim()))
+    }
+
     /// Whether ffmpeg saw a sound track.
     pub fn has_sound(&self) -> bool {
         self.said.has_sound
     }
 
-    /// The format that was refused, as ffmpeg calls it: `[hls @ 0x55a3] [error] Format not on whitelist`.
+    /// The format that was refused, as ffmpeg calls it.
     pub fn format(&self) -> String {
-        let mut lines = self.said.complaints.iter();
-        let line = lines.find(|line| line.contains(REFUSAL));
-        let name = line.and_then(|line| line.strip_prefix('[')?.split([' ', ',', ']']).next());
-        one_line(name.unwrap_or("unknown"))
+        one_line(self.said.refused.as_deref().unwrap_or("unknown"))
     }
 
-    /// ffmpeg's last words without its own prefixes.
+    /// ffmpeg's last words.
     pub fn last_line(&self) -> String {
-        let line = self
+        let words = self
             .said
             .complaints
             .back()
             .map_or("ffmpeg gave no reason", String::as_str);
-        let words = line
-            .rsplit_once("[error] ")
-            .or_else(|| line.rsplit_once("[fatal] "))
-            .map_or(line, |(_, w)| w);
-        let words = words.strip_prefix("file:").unwrap_or(words);
+        // What comes before the last colon is the name of the file.
         one_line(words.rsplit(": ").next().unwrap_or(words).trim())
     }
 }
@@ -124,50 +131,114 @@ impl Ended {
 /// What ffmpeg said beside the frame notes.
 #[derive(Default)]
 pub struct Said {
-    /// The last lines of level error and above.
+    /// What it said at level error and above, and of spoilt data: the first line and the last ones.
     complaints: VecDeque<String>,
-    corrupt_packet: bool,
+    /// Frames noted.
+    frames: u64,
+    /// Frames noted when the last spoilt packet was read.
+    corrupt_packet: Option<u64>,
+    /// The format that is not to be read.
+    refused: Option<String>,
     has_sound: bool,
+}
+
+impl Said {
+    fn take(&mut self, line: &str) {
+        let Some(message) = Message::parse(line) else {
+            return;
+        };
+        let words = message.words;
+        if words.starts_with(REFUSAL) {
+            let names = message.context.split([' ', ',']).next();
+            self.refused = names.map(Into::into);
+        }
+        // Transport streams lose packets on the air all the time.
+        if words.contains("Packet corrupt") && !message.context.starts_with("mpegts") {
+            self.corrupt_packet = Some(self.frames);
+        }
+        let spoilt = words.contains("corrupt decoded frame");
+        if spoilt || matches!(message.level, "error" | "fatal" | "panic") {
+            if self.complaints.len() == 16 {
+                self.complaints.remove(1);
+            }
+            self.complaints.push_back(words.to_owned());
+        }
+        self.has_sound |= message.level == "info"
+            && words.trim_start().starts_with("Stream #")
+            && words.contains(": Audio:");
+    }
+}
+
+/// A line of ffmpeg's log: `[h264 @ 0x55eb] [error] no frame!`.
+struct Message<'a> {
+    /// Who speaks; empty if nobody in particular.
+    context: &'a str,
+    level: &'a str,
+    words: &'a str,
+}
+
+impl<'a> Message<'a> {
+    /// `None` if the line has no level: what files say of themselves may go over several lines.
+    fn parse(line: &'a str) -> Option<Self> {
+        let (mut context, mut rest) = ("", line.trim_end());
+        loop {
+            let (bracket, words) = rest.strip_prefix('[')?.split_once("] ")?;
+            match bracket.split_once(" @ ") {
+                Some((name, _)) => (context, rest) = (name, words),
+                None => {
+                    return Some(Message {
+                        context,
+                        level: bracket,
+                        words,
+                    });
+                }
+            }
+        }
+    }
 }
 
 /// Sorts the child's stderr: frame notes go to `notes`, the rest is summed up.
 pub fn listen(mut stderr: impl BufRead, notes: &Sender<Note>) -> Said {
-    const LONGEST_LINE: u64 = 4096;
     let mut said = Said::default();
     let mut shown = None;
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        match (&mut stderr)
-            .take(LONGEST_LINE)
-            .read_until(b'\n', &mut line)
-        {
-            Ok(0) | Err(_) => return said,
-            Ok(_) => {}
-        }
+    while read_line(&mut stderr, &mut line) {
         let text = String::from_utf8_lossy(&line);
         if let Some(rest) = text.strip_prefix('[').and_then(|t| t.strip_prefix(SHOWN)) {
             shown = Note::parse(rest).map_or(shown, |note| Some(note.size));
         } else if text.starts_with("[Parsed_showinfo") {
             if let Some(note) = Note::parse(&text) {
+                said.frames += 1;
                 let shown = shown.unwrap_or(note.size);
                 // The receiver is gone only when the source is being dropped; keep draining so the child can end.
                 let _ = notes.send(Note { shown, ..note });
             }
-        } else if ["[error]", "[fatal]", "[panic]"]
-            .iter()
-            .any(|level| text.contains(level))
-        {
-            if said.complaints.len() == 16 {
-                said.complaints.pop_front();
-            }
-            said.complaints.push_back(text.trim_end().to_owned());
         } else {
-            // Transport streams lose packets on the air all the time.
-            said.corrupt_packet |= text.contains("Packet corrupt") && !text.starts_with("[mpegts");
-            said.has_sound |= text.starts_with("[info]   Stream #") && text.contains(": Audio:");
+            said.take(&text);
         }
     }
+    said
+}
+
+/// Reads a line, and of a very long one the beginning. `false` at the end.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
+    const LONGEST: u64 = 4096;
+    line.clear();
+    let read = |line: &mut Vec<u8>, input: &mut dyn BufRead| {
+        let count = input.take(LONGEST).read_until(b'\n', line);
+        count.is_ok_and(|count| count > 0)
+    };
+    if !read(line, input) {
+        return false;
+    }
+    let mut rest = line.last().copied();
+    while rest.is_some_and(|last| last != b'\n') {
+        let mut skipped = Vec::new();
+        rest = read(&mut skipped, input)
+            .then(|| skipped.last().copied())
+            .flatten();
+    }
+    true
 }
 
 #[cfg(test)]
@@ -188,5 +259,57 @@ mod tests {
             Note::parse("[info] n: 0 pts: NOPTS pts_time:NOPTS pos: 1 fmt:gray s:4x2 i:P")
                 .expect("a frame");
         assert_eq!(unknown.time_us, None);
+    }
+
+    fn heard(lines: &str) -> (Ended, usize) {
+        let (sender, notes) = std::sync::mpsc::channel();
+        let said = listen(lines.as_bytes(), &sender);
+        drop(sender);
+        let success = true;
+        (Ended { success, said }, notes.iter().count())
+    }
+
+    fn frames(count: usize) -> String {
+        "[Parsed_showinfo_3 @ 0x5] [info] n: 0 pts: 0 pts_time:0 fmt:gray s:4x2 i:P\n".repeat(count)
+    }
+
+    #[test]
+    fn what_a_file_says_of_itself_is_no_complaint() {
+        let tag = format!(
+            "{}[Parsed_showinfo_3 @ 0x5] [info] n: 0 pts: 0 s:4x2 \n",
+            "x".repeat(4095)
+        );
+        let (ended, notes) = heard(&format!(
+            "[info]     title           : a [error] in the name\n[info]     comment         : {tag}{}",
+            frames(2)
+        ));
+        assert_eq!((ended.damage(), notes), (None, 2));
+        assert_eq!(ended.verdict(), Verdict::Other);
+    }
+
+    #[test]
+    fn damage_is_told_from_an_early_end() {
+        let spoilt = "[avi @ 0x5] [warning] Packet corrupt (stream = 0, dts = 36).\n\
+                      [mpeg4 @ 0x6] [error] illegal dc vlc\n\
+                      [mpeg4 @ 0x6] [error] Error at MB: 72\n";
+        let (cut, _) = heard(&format!("{}{spoilt}{}", frames(100), frames(3)));
+        assert_eq!(cut.verdict(), Verdict::Cut);
+        let (damaged, notes) = heard(&format!("{}{spoilt}{}", frames(20), frames(80)));
+        assert_eq!((damaged.verdict(), notes), (Verdict::Other, 100));
+        assert_eq!(damaged.damage().as_deref(), Some("illegal dc vlc"));
+        assert_eq!(damaged.last_line(), "72");
+    }
+
+    #[test]
+    fn a_refused_format_is_named() {
+        let (ended, _) = heard(
+            "[hls,applehttp @ 0x55a3] [error] Format not on whitelist 'mov,gif'\n\
+             [error] file:/dev/fd/0: Invalid argument\n",
+        );
+        assert_eq!(
+            (ended.verdict(), ended.format().as_str()),
+            (Verdict::Refused, "hls")
+        );
+        assert_eq!(ended.last_line(), "Invalid argument");
     }
 }
