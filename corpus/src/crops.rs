@@ -8,9 +8,9 @@
 //! frames of the source, f32 frames a second, u32 side (96), u32 zero; then T x 96 x 96 grey bytes.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ use viseme_capture::source;
 use viseme_capture::tracker::DetectorFile;
 use viseme_engine::preprocess::crop::PATCH;
 
-use crate::{Clip, Error, Manifest, Word};
+use crate::{Clip, Error, Manifest, Word, disk};
 
 const MAGIC: [u8; 8] = *b"VISCROPS";
 const LAYOUT: u32 = 1;
@@ -108,6 +108,7 @@ pub fn crops(
     options: &CropOptions<'_>,
 ) -> Result<Loaded, Error> {
     fs::create_dir_all(options.cache).map_err(Error::io(options.cache))?;
+    disk::sweep(options.cache);
     let clips: Vec<&Clip> = manifest.clips.iter().filter(|clip| keep(clip)).collect();
     let maker = Maker {
         manifest,
@@ -140,29 +141,6 @@ pub fn crops(
     }
 }
 
-/// Writes `parts` to `path`, complete or not at all.
-pub(crate) fn write_atomic(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(
-        ".{}-{}.tmp",
-        std::process::id(),
-        COUNTER.fetch_add(1, Ordering::Relaxed)
-    ));
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut file = fs::File::create(&temporary)?;
-        parts.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_data()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        // What was half written must not stay; that it may fail too changes nothing.
-        let _ = fs::remove_file(&temporary);
-        Error::Io(path.into(), e)
-    })
-}
-
 enum Failure {
     /// The clip is at fault; others may do.
     Clip(String),
@@ -187,7 +165,7 @@ impl Maker<'_> {
             return Ok(kept.with(clip));
         }
         let fresh = self.make(clip, &video)?;
-        write_atomic(&entry, &[&fresh.header(), &fresh.crops]).map_err(Failure::Cache)?;
+        disk::write_atomic(&entry, &[&fresh.header(), &fresh.crops]).map_err(Failure::Cache)?;
         made.fetch_add(1, Ordering::Relaxed);
         Ok(fresh.with(clip))
     }

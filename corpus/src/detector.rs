@@ -13,6 +13,8 @@ use viseme_capture::file;
 use viseme_capture::tracker::DetectorFile;
 use viseme_import::yunet;
 
+use crate::disk;
+
 /// Files in the models folder that are taken for the detector, best first: an imported one, then YuNet's own names.
 pub const NAMES: [&str; 4] = [
     "yunet.gguf",
@@ -116,11 +118,10 @@ fn imported(path: &Path, onnx: &[u8]) -> Result<DetectorFile> {
     Ok(file)
 }
 
-/// Writes a file, complete or not at all.
-fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&part, bytes)
-        .and_then(|()| fs::rename(&part, path))
-        .inspect_err(|_| drop(fs::remove_file(&part)))
+/// Keeps an imported detector, and removes what killed runs have left beside it.
+fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    disk::sweep(folder);
+    Ok(disk::write_atomic(path, &[bytes])?)
 }

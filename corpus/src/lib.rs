@@ -6,6 +6,7 @@
 
 pub mod crops;
 pub mod detector;
+pub mod disk;
 pub mod error;
 pub mod grid;
 pub mod manifest;

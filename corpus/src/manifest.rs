@@ -145,7 +145,7 @@ impl Manifest {
         let mut json = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::Manifest(path.into(), e.to_string()))?;
         json.push(b'\n');
-        crate::crops::write_atomic(path, &[&json])
+        crate::disk::write_atomic(path, &[&json])
     }
 
     /// Where the video of `clip` is.
