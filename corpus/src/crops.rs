@@ -161,7 +161,7 @@ impl Maker<'_> {
             .options
             .cache
             .join(format!("{}.crops", self.key(clip, &video)?));
-        if let Some(kept) = read_entry(&entry) {
+        if let Some(kept) = read_entry(&entry, self.options.pipeline.fps) {
             return Ok(kept.with(clip));
         }
         let fresh = self.make(clip, &video)?;
@@ -278,8 +278,8 @@ impl Entry {
     }
 }
 
-/// Reads a file of the cache; `None` if it is not there or not sound, so that it is made anew.
-fn read_entry(path: &Path) -> Option<Entry> {
+/// Reads a file of the cache; `None` if it is not there, not sound or of another rate, so that it is made anew.
+fn read_entry(path: &Path, fps: f32) -> Option<Entry> {
     let mut file = fs::File::open(path).ok()?;
     let len = file.metadata().ok()?.len();
     let mut header = [0; HEADER];
@@ -290,7 +290,9 @@ fn read_entry(path: &Path) -> Option<Entry> {
     let sound = header[..8] == MAGIC
         && field(0) == LAYOUT
         && field(6) == PATCH as u32
-        && frames <= MOST_FRAMES
+        && (1..=MOST_FRAMES).contains(&frames)
+        && field(2) as usize <= frames
+        && f32::from_bits(field(5)) == fps
         && len == (HEADER + size) as u64;
     if !sound {
         return None;
@@ -301,7 +303,7 @@ fn read_entry(path: &Path) -> Option<Entry> {
         tracked: field(2),
         faces: field(3),
         source_frames: field(4),
-        fps: f32::from_bits(field(5)),
+        fps,
         crops,
     })
 }
@@ -469,10 +471,24 @@ mod tests {
         let whole = fs::read(&files[0]).expect("readable");
         fs::write(&files[0], &whole[..whole.len() - 1]).expect("writable");
         fs::write(&files[1], b"something else altogether").expect("writable");
-        fs::write(files[2].with_extension("crops.1-1.tmp"), &whole[..1000]).expect("writable");
+        let left = fs::File::create(files[2].with_extension("crops.1-1.tmp")).expect("writable");
+        left.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .expect("set");
         let again = crops(&manifest, |_| true, &options).expect("three sound clips");
         assert_eq!((again.made, &again.clips), (2, &first.clips));
         assert_eq!(fs::read(&files[0]).expect("readable"), whole);
+        assert_eq!(entries(&cache), files);
+        // No frames at all, more that were tracked than there are, another rate: sound in form only.
+        let altered = |field: usize, value: u32, length: usize| {
+            let mut entry = whole[..length].to_vec();
+            entry[8 + 4 * field..][..4].copy_from_slice(&value.to_le_bytes());
+            fs::write(&files[0], entry).expect("writable");
+            let again = crops(&manifest, |_| true, &options).expect("three sound clips");
+            assert_eq!((again.made, &again.clips), (1, &first.clips), "{field}");
+        };
+        altered(1, 0, HEADER);
+        altered(2, 11, whole.len());
+        altered(5, 30.0_f32.to_bits(), whole.len());
         // Another setting has its own files; a changed picture too.
         options.pipeline.fps = 50.0;
         assert_eq!(crops(&manifest, |_| true, &options).expect("made").made, 3);
