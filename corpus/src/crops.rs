@@ -5,7 +5,8 @@
 //! where it was. Files are written beside their place and renamed: they are complete or absent.
 //!
 //! Layout, little-endian: `VISCROPS`, u32 layout version (1), u32 frames T, u32 tracked frames, u32 faces seen, u32
-//! frames of the source, f32 frames a second, u32 side (96), u32 zero; then T x 96 x 96 grey bytes.
+//! frames of the source, f32 frames a second, u32 side (96), u32 1 if the video is damaged, else 0; then T x 96 x 96
+//! grey bytes.
 
 use std::fs;
 use std::io::Read;
@@ -78,6 +79,8 @@ pub struct ClipCrops {
     pub tracked_frames: usize,
     /// The most faces that were there at the same time.
     pub faces_seen: usize,
+    /// Whether the video is damaged or cut off, so that some crops may be wrong or missing.
+    pub damaged: bool,
 }
 
 impl ClipCrops {
@@ -107,27 +110,17 @@ pub fn crops(
     keep: impl Fn(&Clip) -> bool,
     options: &CropOptions<'_>,
 ) -> Result<Loaded, Error> {
-    fs::create_dir_all(options.cache).map_err(Error::io(options.cache))?;
-    disk::sweep(options.cache);
+    let maker = CropMaker::new(options.detector, &options.pipeline, Some(options.cache))?;
     let clips: Vec<&Clip> = manifest.clips.iter().filter(|clip| keep(clip)).collect();
-    let maker = Maker {
-        manifest,
-        options,
-        detector: options.detector.map(|d| sha256(d.bytes())),
-    };
     let bar = progress_bar(clips.len() as u64, options.progress);
-    let made = AtomicUsize::new(0);
     let mut results = in_parallel(&clips, options.threads, |clip| {
-        let result = maker.load_or_make(clip, &made);
+        let result = maker.load(manifest, clip);
         bar.inc(1);
         result
     });
     bar.finish_and_clear();
 
-    let mut loaded = Loaded {
-        made: made.into_inner(),
-        ..Loaded::default()
-    };
+    let mut loaded = Loaded::default();
     for (clip, result) in clips.iter().zip(results.drain(..)) {
         match result {
             Ok(crops) => loaded.clips.push(crops),
@@ -135,39 +128,78 @@ pub fn crops(
             Err(Failure::Cache(error)) => return Err(error),
         }
     }
+    loaded.made = maker.made();
     match loaded.failed.first() {
-        Some((_, reason)) if loaded.clips.is_empty() => Err(Error::AllFailed(reason.clone())),
+        Some((id, reason)) if loaded.clips.is_empty() => {
+            Err(Error::AllFailed(format!("{id}: {reason}")))
+        }
         _ => Ok(loaded),
     }
 }
 
-enum Failure {
-    /// The clip is at fault; others may do.
+/// Why a clip has no crops.
+#[derive(Debug)]
+pub enum Failure {
+    /// The clip is at fault; others may do. The reason does not name the clip.
     Clip(String),
     /// The cache is at fault; none will do.
     Cache(Error),
 }
 
-struct Maker<'a> {
-    manifest: &'a Manifest,
-    options: &'a CropOptions<'a>,
-    detector: Option<[u8; 32]>,
+/// Makes the crops of one clip after the other, by way of a cache if there is one.
+pub struct CropMaker<'a> {
+    detector: Option<&'a DetectorFile>,
+    digest: Option<[u8; 32]>,
+    pipeline: PipelineOptions,
+    cache: Option<&'a Path>,
+    made: AtomicUsize,
 }
 
-impl Maker<'_> {
-    fn load_or_make(&self, clip: &Clip, made: &AtomicUsize) -> Result<ClipCrops, Failure> {
-        let video = self.manifest.path_of(clip);
-        let entry = self
-            .options
-            .cache
-            .join(format!("{}.crops", self.key(clip, &video)?));
-        if let Some(kept) = read_entry(&entry, self.options.pipeline.fps) {
+impl<'a> CropMaker<'a> {
+    /// Finds faces with `detector`, which is needed for clips without a fixed region, and keeps crops in the folder
+    /// `cache`, which is created if it is not there. Without one nothing is kept.
+    ///
+    /// # Errors
+    /// If the folder cannot be created.
+    pub fn new(
+        detector: Option<&'a DetectorFile>,
+        pipeline: &PipelineOptions,
+        cache: Option<&'a Path>,
+    ) -> Result<Self, Error> {
+        if let Some(folder) = cache {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            disk::sweep(folder);
+        }
+        Ok(CropMaker {
+            detector,
+            digest: detector.map(|d| sha256(d.bytes())),
+            pipeline: pipeline.clone(),
+            cache,
+            made: AtomicUsize::new(0),
+        })
+    }
+
+    /// The crops of a clip of `manifest`.
+    ///
+    /// # Errors
+    /// If the video cannot be read, or the cache not written.
+    pub fn load(&self, manifest: &Manifest, clip: &Clip) -> Result<ClipCrops, Failure> {
+        let video = manifest.path_of(clip);
+        let Some(folder) = self.cache else {
+            return Ok(self.make(clip, &video)?.with(clip));
+        };
+        let entry = folder.join(format!("{}.crops", self.key(clip, &video)?));
+        if let Some(kept) = read_entry(&entry, self.pipeline.fps) {
             return Ok(kept.with(clip));
         }
         let fresh = self.make(clip, &video)?;
         disk::write_atomic(&entry, &[&fresh.header(), &fresh.crops]).map_err(Failure::Cache)?;
-        made.fetch_add(1, Ordering::Relaxed);
         Ok(fresh.with(clip))
+    }
+
+    /// How many clips were made anew rather than found in the cache.
+    pub fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// Names everything the crops of `clip` depend on.
@@ -175,13 +207,13 @@ impl Maker<'_> {
         let mut hash = Sha256::new();
         hash.update(
             sha256_of_file(video)
-                .map_err(|e| Failure::Clip(Error::Io(video.into(), e).to_string()))?,
+                .map_err(|e| Failure::Clip(viseme_capture::Error::io(video, e).to_string()))?,
         );
-        let options = &self.options.pipeline;
+        let options = &self.pipeline;
         hash.update(pipeline::VERSION.to_le_bytes());
         hash.update(options.fps.to_le_bytes());
         hash.update((options.smooth as u64).to_le_bytes());
-        match (clip.roi, self.detector) {
+        match (clip.roi, self.digest) {
             (Some(roi), _) => roi.iter().for_each(|v| hash.update(v.to_le_bytes())),
             (None, Some(detector)) => {
                 hash.update((options.tracker.every as u64).to_le_bytes());
@@ -190,11 +222,7 @@ impl Maker<'_> {
                     hash.update((options.tracker.looks as u64).to_le_bytes());
                 }
             }
-            (None, None) => {
-                let reason =
-                    "needs a face detector or a roi; give --detector, or a roi for the clip";
-                return Err(Failure::Clip(format!("{}: {reason}", clip.id())));
-            }
+            (None, None) => return Err(no_mouth()),
         }
         Ok(hash
             .finalize()
@@ -206,30 +234,37 @@ impl Maker<'_> {
 
     fn make(&self, clip: &Clip, video: &Path) -> Result<Entry, Failure> {
         let fault = |e: viseme_capture::Error| Failure::Clip(e.to_string());
-        let frames = source::open(video, &source::OpenOptions::default()).map_err(fault)?;
-        let mouth = match (clip.roi, self.options.detector) {
+        let mouth = match (clip.roi, self.detector) {
             (Some(roi), _) => Mouth::Region(roi),
             (None, Some(detector)) => Mouth::Detect(detector),
-            (None, None) => unreachable!("the key was made with one of them"),
+            (None, None) => return Err(no_mouth()),
         };
-        let mut pipeline = Pipeline::new(frames, mouth, &self.options.pipeline).map_err(fault)?;
+        let frames = source::open(video, &source::OpenOptions::default()).map_err(fault)?;
+        let mut pipeline = Pipeline::new(frames, mouth, &self.pipeline).map_err(fault)?;
         let mut crops = Vec::new();
         for crop in &mut pipeline {
             crops.extend_from_slice(&crop.map_err(fault)?.pixels[..]);
             if crops.len() > MOST_FRAMES * PATCH * PATCH {
                 let reason = format!("longer than {MOST_FRAMES} frames; cut it into clips");
-                return Err(Failure::Clip(format!("{}: {reason}", clip.id())));
+                return Err(Failure::Clip(reason));
             }
         }
+        self.made.fetch_add(1, Ordering::Relaxed);
         let summary = pipeline.summary();
         Ok(Entry {
             tracked: summary.tracked_frames as u32,
             faces: summary.faces_seen as u32,
             source_frames: summary.source_frames.min(u64::from(u32::MAX)) as u32,
-            fps: self.options.pipeline.fps,
+            fps: self.pipeline.fps,
+            damaged: pipeline.damage().is_some(),
             crops,
         })
     }
+}
+
+fn no_mouth() -> Failure {
+    let reason = "needs a face detector or a roi; give --detector, or a roi for the clip";
+    Failure::Clip(reason.into())
 }
 
 /// A file of the cache.
@@ -238,6 +273,7 @@ struct Entry {
     faces: u32,
     source_frames: u32,
     fps: f32,
+    damaged: bool,
     crops: Vec<u8>,
 }
 
@@ -254,7 +290,7 @@ impl Entry {
             self.source_frames,
             self.fps.to_bits(),
             PATCH as u32,
-            0,
+            u32::from(self.damaged),
         ];
         for (bytes, field) in header[8..].chunks_exact_mut(4).zip(fields) {
             bytes.copy_from_slice(&field.to_le_bytes());
@@ -274,6 +310,7 @@ impl Entry {
             fps: self.fps,
             tracked_frames: self.tracked as usize,
             faces_seen: self.faces as usize,
+            damaged: self.damaged,
         }
     }
 }
@@ -292,6 +329,7 @@ fn read_entry(path: &Path, fps: f32) -> Option<Entry> {
         && field(6) == PATCH as u32
         && (1..=MOST_FRAMES).contains(&frames)
         && field(2) as usize <= frames
+        && field(7) <= 1
         && f32::from_bits(field(5)) == fps
         && len == (HEADER + size) as u64;
     if !sound {
@@ -304,6 +342,7 @@ fn read_entry(path: &Path, fps: f32) -> Option<Entry> {
         faces: field(3),
         source_frames: field(4),
         fps,
+        damaged: field(7) == 1,
         crops,
     })
 }

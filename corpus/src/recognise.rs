@@ -436,6 +436,7 @@ mod tests {
             fps: FPS,
             tracked_frames: frames,
             faces_seen: 1,
+            damaged: false,
         }
     }
 

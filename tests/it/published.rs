@@ -86,6 +86,7 @@ fn synthetic(i: u64) -> ClipCrops {
         fps: clip.fps,
         crops: clip.frames.concat(),
         faces_seen: 1,
+        damaged: false,
     }
 }
 

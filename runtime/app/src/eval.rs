@@ -2,29 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use viseme_capture::pipeline::PipelineOptions;
-use viseme_capture::tracker::DetectorFile;
-use viseme_corpus::crops::{self, ClipCrops, CropOptions};
+use viseme_corpus::crops::{ClipCrops, CropMaker, Failure};
 use viseme_corpus::detector;
 use viseme_corpus::recognise::{self, Evaluation, RecogniseError, Recogniser};
 use viseme_corpus::score::{Edits, Score};
 use viseme_corpus::{Clip, Error, Manifest, grid};
 use viseme_engine::decode::Options;
-use viseme_engine::preprocess::crop::PATCH;
 
 use crate::cli::{Eval, Modality};
 use crate::model::ModelFile;
 use crate::output::{self, complain, one_line, rounded};
 use crate::{grammar, model, read};
-
-/// Longest clip, in crops: ten minutes at 25 a second. It is held in memory.
-const MOST_FRAMES: usize = 15_000;
 
 /// Runs the command.
 ///
@@ -51,12 +44,12 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     };
     let mut memory = Vec::new();
     let mut recogniser = Recogniser::new(&model, &mut memory, options)?;
-    let cropper = Cropper {
+    let pipeline = recognise::pipeline_options(&model)?;
+    let source = Clips {
         manifest: &manifest,
-        detector: detector.as_ref(),
-        cache: arguments.cache.as_deref(),
-        pipeline: recognise::pipeline_options(&model)?,
+        maker: CropMaker::new(detector.as_ref(), &pipeline, arguments.cache.as_deref())?,
         failed: RefCell::default(),
+        damaged: RefCell::default(),
         stopped: Cell::new(None),
     };
 
@@ -65,7 +58,7 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     let mut closed = Ok(());
     let crops = clips
         .iter()
-        .map_while(|clip| cropper.next(clip, &bar))
+        .map_while(|clip| source.next(clip).inspect(|_| bar.inc(1)))
         .flatten();
     let result = recognise::evaluate(&mut recogniser, crops, |clip, transcript| {
         running.add(&clip.text, &transcript.text);
@@ -76,21 +69,15 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     });
     bar.finish_and_clear();
     closed?;
-    if let Some(error) = cropper.stopped.take() {
-        return Err(error.into());
-    }
-    let failed = cropper.failed.into_inner();
-    for (clip, reason) in &failed {
-        complain(&format!("{clip}: {reason}"));
-    }
+    let failed = source.complain()?;
     match result {
-        Ok(evaluation) => report(&evaluation, failed.len(), arguments.json)?,
+        Ok(evaluation) => report(&evaluation, failed, arguments.json)?,
         Err(RecogniseError::NoClips) => {
-            bail!("none of {} clips could be read; see above", failed.len())
+            bail!("none of {failed} clips could be read; see above")
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(if failed.is_empty() {
+    Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(output::FAILED)
@@ -147,84 +134,54 @@ fn check_modality(file: &ModelFile, wanted: Option<Modality>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the crops of one clip after the other, and remembers what went wrong.
-struct Cropper<'a> {
+/// Hands out the crops of one clip after the other, and remembers what there is to say of them.
+struct Clips<'a> {
     manifest: &'a Manifest,
-    detector: Option<&'a DetectorFile>,
-    cache: Option<&'a Path>,
-    pipeline: PipelineOptions,
+    maker: CropMaker<'a>,
+    /// Names and reasons of the clips that could not be read.
     failed: RefCell<Vec<(String, String)>>,
+    /// Names of the clips that were read though they are damaged.
+    damaged: RefCell<Vec<String>>,
     stopped: Cell<Option<Error>>,
 }
 
-impl Cropper<'_> {
+impl Clips<'_> {
     /// The crops of the next clip, `Some(None)` if it failed, `None` if there is no use in going on.
-    fn next(&self, clip: &Clip, bar: &ProgressBar) -> Option<Option<ClipCrops>> {
-        let made = match self.cache {
-            Some(cache) => self.load(clip, cache),
-            None => self
-                .make(clip)
-                .map_err(|e| Error::AllFailed(one_line(&format!("{e:#}")))),
-        };
-        bar.inc(1);
-        match made {
-            Ok(crops) => Some(Some(crops)),
-            Err(Error::AllFailed(reason)) => {
+    fn next(&self, clip: &Clip) -> Option<Option<ClipCrops>> {
+        match self.maker.load(self.manifest, clip) {
+            Ok(crops) => {
+                if crops.damaged {
+                    self.damaged.borrow_mut().push(crops.id.clone());
+                }
+                Some(Some(crops))
+            }
+            Err(Failure::Clip(reason)) => {
                 self.failed.borrow_mut().push((clip.id(), reason));
                 Some(None)
             }
-            Err(error) => {
+            Err(Failure::Cache(error)) => {
                 self.stopped.set(Some(error));
                 None
             }
         }
     }
 
-    /// By way of the cache.
-    fn load(&self, clip: &Clip, cache: &Path) -> Result<ClipCrops, Error> {
-        let mut options = CropOptions::new(self.detector, cache);
-        options.pipeline = self.pipeline.clone();
-        options.threads = 1;
-        options.progress = false;
-        let loaded = crops::crops(self.manifest, |other| std::ptr::eq(other, clip), &options)?;
-        let gone = || Error::AllFailed("no crops".into());
-        loaded.clips.into_iter().next().ok_or_else(gone)
-    }
-
-    /// In memory only.
-    fn make(&self, clip: &Clip) -> Result<ClipCrops> {
-        let mouth = read::mouth(clip.roi, self.detector)?;
-        let path = self.manifest.path_of(clip);
-        let mut pipeline = read::open(
-            &path,
-            mouth,
-            f64::from(self.pipeline.fps),
-            &self.pipeline,
-            &read::Stopwatch::default(),
-        )?;
-        let mut crops = Vec::new();
-        for crop in &mut pipeline {
-            crops.extend_from_slice(&crop?.pixels[..]);
-            if crops.len() > MOST_FRAMES * PATCH * PATCH {
-                return Err(anyhow!(
-                    "longer than {MOST_FRAMES} frames; cut it into clips"
-                ))
-                .with_context(|| output::show(&path));
-            }
+    /// Prints what there is to say; how many clips failed.
+    ///
+    /// # Errors
+    /// What made it useless to go on.
+    fn complain(self) -> Result<usize> {
+        if let Some(error) = self.stopped.take() {
+            return Err(error.into());
         }
-        let summary = pipeline.summary();
-        Ok(ClipCrops {
-            id: clip.id(),
-            speaker: clip.speaker.clone(),
-            text: clip.text.clone(),
-            words: clip.words.clone(),
-            split: clip.split.clone(),
-            pair_split: clip.pair_split.clone(),
-            crops,
-            fps: self.pipeline.fps,
-            tracked_frames: summary.tracked_frames as usize,
-            faces_seen: summary.faces_seen,
-        })
+        for clip in self.damaged.into_inner() {
+            complain(&format!("{clip}: {}", read::damaged(None)));
+        }
+        let failed = self.failed.into_inner();
+        for (clip, reason) in &failed {
+            complain(&format!("{clip}: {reason}"));
+        }
+        Ok(failed.len())
     }
 }
 

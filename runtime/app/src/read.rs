@@ -1,4 +1,4 @@
-//! From a clip to mouth crops: what `transcribe` and `eval` share.
+//! From a clip to mouth crops, and what there is to say of it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -57,11 +57,10 @@ pub fn open<'m>(
     Pipeline::new(Box::new(timed), mouth, options)
 }
 
-/// What to say of a clip that was read although its data are damaged, as far as it is known how.
-pub fn damaged(how: &str) -> String {
-    format!(
-        "note: damaged or cut off ({how}), words near that may be wrong; copy or record it again"
-    )
+/// What to say of a clip that was read although it is damaged, and how, if that is known.
+pub fn damaged(how: Option<&str>) -> String {
+    let how = how.map_or(String::new(), |how| format!(" ({how})"));
+    format!("note: damaged or cut off{how}, words near that may be wrong; copy or record it again")
 }
 
 struct Timed {

@@ -155,7 +155,7 @@ impl Read {
             complain(&about(clip, &what));
         }
         if let Some(how) = &self.damage {
-            complain(&about(clip, &read::damaged(how)));
+            complain(&about(clip, &read::damaged(Some(how))));
         }
         if !self.transcript.complete {
             complain(&about(

@@ -148,6 +148,30 @@ fn a_cache_changes_nothing_but_the_time() {
 }
 
 #[test]
+fn damaged_clips_are_noted_whether_cached_or_not() {
+    let folder = Folder::new();
+    folder.model("m.gguf");
+    let noise = "-f lavfi -i nullsrc=s=160x120:r=25:d=1,geq=random(1)*255:128:128 -c:v mpeg4";
+    let Some(path) = folder.ffmpeg(noise, "a.mp4") else {
+        return;
+    };
+    let mut bytes = fs::read(&path).expect("written");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 100].fill(0x55);
+    fs::write(&path, bytes).expect("writable");
+    folder.write(
+        "m.json",
+        r#"{"clips":[{"speaker":"s","code":"a","text":"bin","file":"a.mp4","roi":[0,0,96,96]}]}"#,
+    );
+    for cache in ["", " --cache crops", " --cache crops"] {
+        let run = folder.viseme(&format!("eval --manifest m.json --model m.gguf{cache}"));
+        assert_eq!(run.code, 0, "{run}");
+        run.complains_of("s/a: note: damaged or cut off");
+        assert_eq!(run.err.lines().count(), 1, "{run}");
+    }
+}
+
+#[test]
 fn clips_that_fail_are_listed_and_counted() {
     let folder = Folder::new();
     corpus(&folder);
