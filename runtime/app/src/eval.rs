@@ -55,33 +55,32 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
 
     let bar = progress_bar(clips.len());
     let mut running = Score::default();
-    let mut closed = Ok(());
+    let printed = RefCell::new(Ok(()));
     let crops = clips
         .iter()
+        .take_while(|_| printed.borrow().is_ok())
         .map_while(|clip| source.next(clip).inspect(|_| bar.inc(1)))
         .flatten();
     let result = recognise::evaluate(&mut recogniser, crops, |clip, transcript| {
         running.add(&clip.text, &transcript.text);
         bar.set_message(format!("WER {:.1} %", running.wer()));
-        if arguments.per_clip && closed.is_ok() {
-            closed = bar.suspend(|| per_clip(clip, &transcript.text));
+        if arguments.per_clip {
+            *printed.borrow_mut() = bar.suspend(|| per_clip(clip, &transcript.text));
         }
     });
     bar.finish_and_clear();
-    closed?;
     let failed = source.complain()?;
-    match result {
-        Ok(evaluation) => report(&evaluation, failed, arguments.json)?,
-        Err(RecogniseError::NoClips) => {
-            bail!("none of {failed} clips could be read; see above")
-        }
-        Err(error) => return Err(error.into()),
+    let mut printed = printed.into_inner();
+    if printed.is_ok() {
+        printed = match result {
+            Ok(evaluation) => report(&evaluation, failed, arguments.json),
+            Err(RecogniseError::NoClips) => {
+                bail!("none of {failed} clips could be read; see above")
+            }
+            Err(error) => return Err(error.into()),
+        };
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(output::FAILED)
-    })
+    Ok(output::exit_code(failed > 0, printed)?)
 }
 
 /// The clips that were asked for.
@@ -210,7 +209,7 @@ fn one_line_but_tabs(fields: &[&str]) -> String {
     fields.join("\t")
 }
 
-fn report(evaluation: &Evaluation, failed: usize, json: bool) -> Result<()> {
+fn report(evaluation: &Evaluation, failed: usize, json: bool) -> io::Result<()> {
     let &Evaluation {
         wer,
         cer,
@@ -227,13 +226,12 @@ fn report(evaluation: &Evaluation, failed: usize, json: bool) -> Result<()> {
             rtf: rounded(rtf, 4),
             failed,
         };
-        output::print(&serde_json::to_string(&result)?)?;
+        output::print(&serde_json::to_string(&result)?)
     } else {
         output::print(&format!(
             "WER {wer:.2} %, CER {cer:.2} %, {clips} clips, {words} words, {failed} clips failed, real-time factor {rtf:.4}"
-        ))?;
+        ))
     }
-    Ok(())
 }
 
 /// The result, for programs.

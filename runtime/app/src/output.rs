@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 /// Exit code when something failed.
 pub const FAILED: u8 = 2;
@@ -9,12 +10,28 @@ pub const FAILED: u8 = 2;
 /// Prints one line of results.
 ///
 /// # Errors
-/// If stdout is closed.
+/// If stdout is closed, or its disk is full.
 pub fn print(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(line.as_bytes())?;
-    out.write_all(b"\n")?;
-    out.flush()
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .map_err(|e| {
+            let what = format!("the results cannot be written ({e}); check where stdout leads");
+            io::Error::new(e.kind(), what)
+        })
+}
+
+/// The exit code of a command that read clips: whether some of them failed, and whether the others could be `printed`.
+///
+/// # Errors
+/// If they could not, unless a failure is to be told to whoever closed stdout.
+pub fn exit_code(failed: bool, printed: io::Result<()>) -> io::Result<ExitCode> {
+    match printed {
+        Err(error) if !(failed && error.kind() == io::ErrorKind::BrokenPipe) => Err(error),
+        _ if failed => Ok(ExitCode::from(FAILED)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Prints one line of complaint on stderr.

@@ -41,7 +41,7 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
         pipeline: recognise::pipeline_options(&model)?,
     };
     let mut recogniser = Recogniser::new(&model, &mut memory, options)?;
-    let mut failed = false;
+    let (mut failed, mut printed) = (false, Ok(()));
     for clip in &arguments.clips {
         let result = reader.read(&mut recogniser, clip);
         failed |= result.is_err();
@@ -55,17 +55,16 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
             })?),
             (Err(_), false) => None,
         };
-        line.map_or(Ok(()), |line| output::print(&line))?;
+        printed = line.map_or(Ok(()), |line| output::print(&line));
         match result {
             Ok(read) => read.remark(clip),
             Err(error) => complain(&about(clip, &format!("{error:#}"))),
         }
+        if printed.is_err() {
+            break;
+        }
     }
-    Ok(if failed {
-        ExitCode::from(output::FAILED)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(output::exit_code(failed, printed)?)
 }
 
 /// How clips are read.

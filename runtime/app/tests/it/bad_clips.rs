@@ -175,6 +175,56 @@ fn the_other_clips_still_run() {
 }
 
 #[test]
+fn failures_are_told_to_those_who_do_not_listen() {
+    let folder = Folder::new();
+    folder.model("m.gguf");
+    folder.clip("a", "bin blue at f two now", 25.0);
+    folder.write("bad.mp4", "");
+    for (clips, code, lines) in [
+        ("a.y4m", 0, 0),
+        ("bad.mp4 a.y4m", 2, 1),
+        ("bad.mp4 a.y4m --json", 2, 1),
+    ] {
+        let run = folder.viseme_unread(&format!("transcribe {clips} {ROI}"));
+        assert_eq!(
+            (run.code, run.err.lines().count()),
+            (code, lines),
+            "{clips}: {run}"
+        );
+    }
+    let clip = |code: &str, file: &str| {
+        format!(
+            r#"{{"speaker":"s","code":"{code}","text":"bin","file":"{file}","roi":[0,0,96,96]}}"#
+        )
+    };
+    let (good, bad) = (clip("a", "a.y4m"), clip("b", "bad.mp4"));
+    folder.write("good.json", format!(r#"{{"clips":[{good}]}}"#));
+    folder.write("bad.json", format!(r#"{{"clips":[{bad},{good}]}}"#));
+    for (manifest, code) in [("good", 0), ("bad", 2)] {
+        for more in ["", " --per-clip", " --json"] {
+            let run = folder.viseme_unread(&format!(
+                "eval --manifest {manifest}.json --model m.gguf{more}"
+            ));
+            assert_eq!(
+                (run.code, run.err.lines().count()),
+                (code, code as usize / 2),
+                "{more}: {run}"
+            );
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_said_to_be_full() {
+    let folder = Folder::new();
+    folder.model("m.gguf");
+    let full = fs::File::create("/dev/full").expect("a device");
+    let run = folder.viseme_to("info m.gguf", full);
+    run.fails_with("the results cannot be written");
+}
+
+#[test]
 fn names_that_would_garble_a_terminal() {
     let folder = Folder::new();
     folder.model("m.gguf");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
@@ -25,6 +25,14 @@ pub struct Run {
 }
 
 impl Run {
+    fn of(output: Output) -> Self {
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).expect("text"),
+            err: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+
     /// Asserts that the command failed with one line that holds `words`, and printed nothing else.
     pub fn fails_with(&self, words: &str) {
         assert_eq!(self.code, 2, "{self}");
@@ -88,6 +96,26 @@ impl Folder {
     }
 
     pub fn viseme_args(&self, arguments: &[&str]) -> Run {
+        let output = self.command(arguments).output().expect("the command runs");
+        Run::of(output)
+    }
+
+    /// As [`Self::viseme`], with a stdout that nobody reads.
+    pub fn viseme_unread(&self, arguments: &str) -> Run {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        self.viseme_to(arguments, writer)
+    }
+
+    /// As [`Self::viseme`], with this stdout.
+    pub fn viseme_to(&self, arguments: &str, stdout: impl Into<Stdio>) -> Run {
+        let mut command = self.command(&arguments.split(' ').collect::<Vec<_>>());
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
+        let output = child.and_then(std::process::Child::wait_with_output);
+        Run::of(output.expect("the command runs"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_viseme"));
         for proxy in [
             "http_proxy",
@@ -99,17 +127,11 @@ impl Folder {
         ] {
             command.env_remove(proxy);
         }
-        let output = command
+        command
             .args(arguments)
             .current_dir(&self.0)
-            .env("VISEME_MODELS", self.path("models"))
-            .output()
-            .expect("the command runs");
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).expect("text"),
-            err: String::from_utf8(output.stderr).expect("text"),
-        }
+            .env("VISEME_MODELS", self.path("models"));
+        command
     }
 
     /// Writes `bytes` as a file.
