@@ -208,7 +208,7 @@ pub struct Evaluation {
 /// Reads the clips and compares what was read with their references. `progress` sees every clip and its transcript.
 ///
 /// # Errors
-/// If there are no clips, or one cannot be read; see [`Recogniser::recognise`].
+/// If there are no clips or no words in their references, or one cannot be read; see [`Recogniser::recognise`].
 pub fn evaluate<C: Borrow<ClipCrops>>(
     recogniser: &mut Recogniser<'_>,
     clips: impl IntoIterator<Item = C>,
@@ -227,6 +227,9 @@ pub fn evaluate<C: Borrow<ClipCrops>>(
     }
     if score.clips == 0 {
         return Err(RecogniseError::NoClips);
+    }
+    if score.words.reference == 0 {
+        return Err(RecogniseError::NoWords);
     }
     Ok(Evaluation {
         wer: score.wer(),
@@ -359,6 +362,8 @@ pub enum RecogniseError {
     },
     /// Nothing to evaluate.
     NoClips,
+    /// Nothing to compare with what is read.
+    NoWords,
 }
 
 impl fmt::Display for RecogniseError {
@@ -381,6 +386,9 @@ impl fmt::Display for RecogniseError {
             RecogniseError::NoClips => {
                 f.write_str("there is no clip to evaluate; check the manifest and the split")
             }
+            RecogniseError::NoWords => f.write_str(
+                "no clip has words in its reference, so there is no error rate; put what is said into `text`",
+            ),
         }
     }
 }
@@ -595,6 +603,9 @@ mod tests {
         assert!(got.rtf > 0.0 && got.rtf.is_finite());
         let none = evaluate(&mut recogniser, [&clips[0]; 0], |_, _| ());
         assert!(matches!(none, Err(RecogniseError::NoClips)));
+        clips[1].text = "  ".into();
+        let wordless = evaluate(&mut recogniser, &clips[1..], |_, _| ());
+        assert!(matches!(wordless, Err(RecogniseError::NoWords)));
         clips[0].fps = 30.0;
         assert!(matches!(
             recogniser.recognise(&clips[0]),

@@ -1,6 +1,7 @@
 //! `viseme eval`: error rates over the clips of a manifest, one clip in memory at a time.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
 use std::process::ExitCode;
 
@@ -92,22 +93,28 @@ fn choose<'m>(manifest: &'m Manifest, arguments: &Eval) -> Result<Vec<&'m Clip>>
         .iter()
         .filter(|clip| wanted.is_none_or(|wanted| field(clip) == Some(wanted)))
         .collect();
+    let name = output::show(&arguments.manifest);
     if !chosen.is_empty() {
+        if chosen.iter().all(|clip| clip.text.trim().is_empty()) {
+            bail!("{name}: {}", RecogniseError::NoWords);
+        }
         return Ok(chosen);
     }
-    let name = output::show(&arguments.manifest);
-    let Some(wanted) = wanted else {
+    let Some(wanted) = wanted.filter(|_| !manifest.clips.is_empty()) else {
         bail!("{name}: lists no clips; give a manifest with some");
     };
-    let mut there: Vec<&str> = manifest
+    let there: BTreeSet<&str> = manifest
         .clips
         .iter()
         .filter_map(field)
-        .filter(|s| !s.is_empty())
+        .filter(|side| !side.is_empty())
         .collect();
-    there.sort_unstable();
-    there.dedup();
-    there.truncate(20);
+    if there.is_empty() {
+        bail!(
+            "{name}: no clip is in split `{wanted}`, nor in any other; leave --split away, or give another --split-field"
+        );
+    }
+    let there: Vec<&str> = there.into_iter().take(20).collect();
     bail!(
         "{name}: no clip is in split `{wanted}`; there is: {}",
         there.join(", ")

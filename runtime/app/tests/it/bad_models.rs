@@ -233,7 +233,14 @@ fn malformed_manifests() {
         .fails_with("no clip is in split `tset`; there is: train");
     let run = folder
         .viseme("eval --manifest m.json --model m.gguf --split train --split-field pair_split");
-    run.fails_with("no clip is in split `train`");
+    run.fails_with("no clip is in split `train`, nor in any other");
+    folder.write(
+        "w.json",
+        format!(r#"{{"clips": [{}]}}"#, one.replace(r#""bin""#, r#"" ""#)),
+    );
+    folder
+        .viseme("eval --manifest w.json --model m.gguf")
+        .fails_with("w.json: no clip has words in its reference");
 }
 
 #[test]
