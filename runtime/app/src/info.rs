@@ -55,12 +55,7 @@ fn describe(
             Weights::Int8 => "int8",
         },
     );
-    let is_helper = |name: &str| name.ends_with(".scale") || name.ends_with(".colsum");
-    let parameters: usize = reader
-        .tensors()
-        .filter(|tensor| !is_helper(tensor.name))
-        .map(|tensor| tensor.elements())
-        .sum();
+    let parameters = parameters(reader, spec);
     writeln!(text, "name            {}", one_line(spec.name))?;
     writeln!(
         text,
@@ -75,6 +70,22 @@ fn describe(
     )?;
     writeln!(text, "licence         {}", one_line(spec.license))?;
     writeln!(text, "training data   {}", one_line(spec.training_data))
+}
+
+/// Trained numbers, however they are stored.
+fn parameters(reader: &Reader<'_>, spec: &ModelSpec<'_>) -> usize {
+    let mut sum = 0;
+    match &spec.family {
+        Family::Conformer(recogniser) => {
+            let count = |_: &str, shape: &[usize], _| -> Result<(), std::convert::Infallible> {
+                sum += shape.iter().product::<usize>();
+                Ok(())
+            };
+            let Ok(()) = layout::model(recogniser, Weights::F32, count);
+        }
+        Family::Yunet(_) => sum = reader.tensors().map(|tensor| tensor.elements()).sum(),
+    }
+    sum
 }
 
 fn describe_recogniser(

@@ -30,7 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static dyn Kernels> {
 macro_rules! has {
     ($($feature:tt),+) => {{
         #[cfg(feature = "std")]
-        { $(std::is_x86_feature_detected!($feature))&&+ }
+        { $(std::arch::is_x86_feature_detected!($feature))&&+ }
         #[cfg(not(feature = "std"))]
         { $(cfg!(target_feature = $feature))&&+ }
     }};
