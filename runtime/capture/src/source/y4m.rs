@@ -48,7 +48,7 @@ impl<R: BufRead + Send> Y4m<R> {
             .ok()
             .flatten()
             .ok_or_else(|| bad("not a YUV4MPEG2 file (no header line); export it again".into()))?;
-        let header = Header::parse(line.trim_end_matches('\n'))
+        let header = Header::parse(line.trim_end_matches(['\r', '\n']))
             .map_err(|detail| bad(format!("{detail}; export it again")))?;
         Ok(Y4m {
             path: path.into(),
@@ -73,6 +73,7 @@ impl<R: BufRead + Send> Y4m<R> {
         let Some(tag) = line.strip_suffix('\n') else {
             return Err(self.cut_off());
         };
+        let tag = tag.trim_end_matches('\r');
         if !(tag == "FRAME" || tag.starts_with("FRAME ")) {
             let detail = format!(
                 "frame {} does not start with FRAME; export it again",
@@ -283,6 +284,14 @@ mod tests {
             file.extend(sample.to_le_bytes());
         }
         assert_eq!(frames(&file).expect("a sound file")[0].pixels, [255, 128]);
+    }
+
+    #[test]
+    fn lines_may_end_as_on_windows() {
+        let file = b"YUV4MPEG2 W2 H1 F25:1 Cmono\r\nFRAME\r\nabFRAME Ip\r\n\r\n";
+        let read = frames(file).expect("a sound file");
+        assert_eq!(read[0].pixels, *b"ab");
+        assert_eq!(read[1].pixels, *b"\r\n");
     }
 
     #[test]
