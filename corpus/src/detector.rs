@@ -4,10 +4,9 @@
 
 use std::env;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 use viseme_capture::file;
 use viseme_capture::tracker::DetectorFile;
@@ -44,20 +43,14 @@ pub fn load(path: Option<&Path>) -> Result<DetectorFile> {
             &kept
         }
     };
-    let name = path.display().to_string();
-    let mut bytes = Vec::new();
-    file::open(path)
-        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(|| {
-            format!("{name}: the detector cannot be read; give YuNet's .onnx or .gguf file")
-        })?;
-    if bytes.len() as u64 > MOST_BYTES {
-        bail!("{name}: far too large for a face detector; give YuNet's .onnx or .gguf file");
-    }
+    let name = crate::error::show(path);
+    let bytes = file::read(path, MOST_BYTES).map_err(|e| {
+        anyhow!("{name}: the detector cannot be read ({e}); give YuNet's .onnx or .gguf file")
+    })?;
     if bytes.starts_with(b"GGUF") {
-        return DetectorFile::from_bytes(path, &bytes).with_context(|| name);
+        return Ok(DetectorFile::from_bytes(path, &bytes)?);
     }
-    imported(path, &bytes).with_context(|| name)
+    imported(path, &bytes)
 }
 
 /// The folder for models: `VISEME_MODELS`, else `viseme` in the XDG cache folder. It may not be there yet.
@@ -109,7 +102,7 @@ fn imported(path: &Path, onnx: &[u8]) -> Result<DetectorFile> {
     {
         return Ok(file);
     }
-    let gguf = yunet::import(onnx, "yunet")?;
+    let gguf = yunet::import(onnx, "yunet").with_context(|| crate::error::show(path))?;
     let file = DetectorFile::from_bytes(path, &gguf)?;
     if let Some(kept) = kept {
         // A models folder that cannot be written costs some milliseconds every time, no more.

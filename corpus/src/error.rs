@@ -48,17 +48,11 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Io(_, error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// Without a source: the message holds the words of the system already.
+impl std::error::Error for Error {}
 
 /// A path as one printable line.
-fn show(path: &Path) -> String {
+pub(crate) fn show(path: &Path) -> String {
     path.to_string_lossy()
         .chars()
         .filter(|c| !c.is_control())

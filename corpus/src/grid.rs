@@ -9,8 +9,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use viseme_capture::file;
+
 use crate::{Clip, Error, Manifest, Word};
 
+/// Largest alignment that is read; those of GRID have some hundred bytes.
+const MOST_BYTES: u64 = 1 << 20;
 /// Alignment units in a second.
 const UNITS_PER_SECOND: f64 = 25_000.0;
 /// Pairs whose sentences are the test side of `pair_split`: no other clip starts with these two words.
@@ -150,7 +154,9 @@ fn alignment(folder: &Path, speaker: &str, video: &Path, code: &str) -> Option<P
 
 /// Reads lines of `start end word`.
 fn parse_align(path: &Path) -> Result<Vec<Word>, Error> {
-    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let bytes = file::read(path, MOST_BYTES).map_err(Error::io(path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut words: Vec<Word> = Vec::new();
     for (index, line) in text
         .lines()

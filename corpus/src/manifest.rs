@@ -11,12 +11,14 @@
 //! are relative to the manifest's folder. Fields that are not named here are ignored.
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use viseme_capture::file;
 
 use crate::Error;
 
@@ -121,17 +123,15 @@ impl Manifest {
     /// # Errors
     /// If it cannot be read, is not JSON of this form, or a clip's fields make no sense.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let mut json = Vec::new();
-        let file = viseme_capture::file::open(path).map_err(Error::io(path))?;
-        file.take(MAX_BYTES + 1)
-            .read_to_end(&mut json)
-            .map_err(Error::io(path))?;
         let bad = |detail| Error::Manifest(path.into(), detail);
-        if json.len() as u64 > MAX_BYTES {
-            return Err(bad(format!("larger than {} MB; split it", MAX_BYTES >> 20)));
-        }
+        let json = file::read(path, MAX_BYTES).map_err(|e| match e.kind() {
+            io::ErrorKind::FileTooLarge => bad(format!("{e}; split it")),
+            _ => Error::Io(path.into(), e),
+        })?;
+        // Editors on Windows begin text with a byte order mark, which JSON does not know (RFC 8259, section 8.1).
+        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
         let mut manifest: Manifest =
-            serde_json::from_slice(&json).map_err(|e| bad(format!("{e}; mend the file")))?;
+            serde_json::from_slice(json).map_err(|e| bad(format!("{e}; mend the file")))?;
         manifest.check().map_err(bad)?;
         manifest.root = path.parent().unwrap_or(Path::new("")).into();
         Ok(manifest)
@@ -274,6 +274,11 @@ mod tests {
         written.write(&path).expect("writable");
         let read = Manifest::read(&path).expect("readable");
         assert_eq!(read, written);
+        // As an editor on Windows would save it.
+        let text = fs::read_to_string(&path).expect("readable");
+        let marked = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        fs::write(&path, marked).expect("writable");
+        assert_eq!(Manifest::read(&path).expect("readable"), written);
         assert_eq!(read.path_of(&read.clips[0]), dir.join("v/a.mp4"));
         fs::remove_dir_all(dir).expect("removable");
     }

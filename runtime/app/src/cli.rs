@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use viseme_corpus::SplitField;
 
@@ -37,7 +38,7 @@ pub struct Transcribe {
     #[arg(long, value_name = "FILE")]
     pub detector: Option<PathBuf>,
     /// What may be said: a grammar that ships (grid), a grammar file, or none.
-    #[arg(long, value_name = "NAME|FILE|none", default_value = "none")]
+    #[arg(long, value_name = "NAME|FILE|none", default_value = "none", value_parser = NonEmptyStringValueParser::new())]
     pub grammar: String,
     /// Mouth region in pixels of the picture as it is shown, for cameras that are fixed on it; no face is looked for.
     #[arg(long, value_name = "X,Y,W,H", value_parser = region)]
@@ -68,7 +69,7 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     pub detector: Option<PathBuf>,
     /// What may be said: a grammar that ships (grid), a grammar file, or none.
-    #[arg(long, value_name = "NAME|FILE|none", default_value = "none")]
+    #[arg(long, value_name = "NAME|FILE|none", default_value = "none", value_parser = NonEmptyStringValueParser::new())]
     pub grammar: String,
     /// What the model is to perceive; without it whatever it can.
     #[arg(long, value_enum)]

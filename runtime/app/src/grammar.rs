@@ -1,16 +1,15 @@
 //! The option `--grammar`: a name, a file, or none.
 
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use viseme_capture::file;
 use viseme_engine::decode::grammar::{Grammar, SHIPPED};
 
 use crate::output::show;
 
-/// One byte more than a grammar may have.
-const MOST_BYTES: u64 = (1 << 20) + 1;
+/// Largest grammar file that is read.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// The grammar that `choice` names; `None` for `none`.
 ///
@@ -32,9 +31,7 @@ pub fn load(choice: &str) -> Result<Option<Grammar>> {
             shipped.join(", ")
         );
     }
-    let mut source = Vec::new();
-    file::open(path)
-        .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut source))
-        .with_context(|| format!("{name}: the grammar cannot be read; give a grammar file"))?;
+    let source = file::read(path, MOST_BYTES)
+        .map_err(|e| anyhow!("{name}: the grammar cannot be read ({e}); give a grammar file"))?;
     Ok(Some(Grammar::parse(&source).with_context(|| name)?))
 }

@@ -1,7 +1,6 @@
 //! Model files: the published one, which is part of the command, or any other; checked before use.
 
 use std::env;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -96,16 +95,8 @@ impl ModelFile {
 
     fn read(path: &Path) -> Result<Self> {
         let name = show(path);
-        let mut bytes = Vec::new();
-        let size = file::open(path)
-            .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-            .with_context(|| format!("{name}: the model cannot be read; give a .gguf file"))?;
-        if size as u64 > MOST_BYTES {
-            bail!(
-                "{name}: larger than {} MB, which no model is; give a .gguf file",
-                MOST_BYTES >> 20
-            );
-        }
+        let bytes = file::read(path, MOST_BYTES)
+            .map_err(|e| anyhow!("{name}: the model cannot be read ({e}); give a .gguf file"))?;
         Ok(Self::new(&name, &bytes))
     }
 

@@ -136,14 +136,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Unreadable(_, error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// Without a source: the message holds the words of the system already.
+impl std::error::Error for Error {}
 
 /// A path as one printable line: control characters in hostile file names must not reach a terminal.
 pub(crate) fn show(path: &Path) -> String {

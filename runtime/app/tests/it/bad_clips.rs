@@ -28,7 +28,7 @@ fn files_that_are_no_clips() {
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("loop.mp4", folder.path("loop.mp4")).expect("a link");
-        fails("loop.mp4", "cannot be read");
+        fails("loop.mp4", "check its permissions and the disk\n");
         fails("/dev/null", "neither a file nor a folder");
     }
     assert!(

@@ -142,7 +142,7 @@ fn models_for_something_else() {
     );
     // A lip reader where a detector should be.
     let run = folder.viseme("transcribe clip.y4m --model m.gguf --detector m.gguf");
-    run.fails_with("m.gguf");
+    run.fails_with("viseme: m.gguf: not a usable face detector (this model is of another kind");
     folder.write("text.onnx", "no graph at all");
     let run = folder.viseme("transcribe clip.y4m --model m.gguf --detector text.onnx");
     run.fails_with("text.onnx: this is not a sound ONNX file");
@@ -157,16 +157,19 @@ fn models_that_are_not_there() {
     let (folder, _) = clip_and_model();
     folder
         .viseme(&format!("transcribe clip.y4m {ROI} --model gone.gguf"))
-        .fails_with("gone.gguf: the model cannot be read");
+        .fails_with("gone.gguf: the model cannot be read (No such file");
     folder
         .viseme(&format!("transcribe clip.y4m {ROI} --model ."))
-        .fails_with("the model cannot be read");
+        .fails_with("the model cannot be read (not a file); give a .gguf file\n");
     folder
         .viseme("transcribe clip.y4m --model m.gguf")
         .fails_with("run `viseme models pull yunet`");
     folder
         .viseme("transcribe clip.y4m --model m.gguf --detector gone.onnx")
-        .fails_with("gone.onnx");
+        .fails_with("gone.onnx: the detector cannot be read (No such file");
+    folder
+        .viseme_args(&["transcribe", "clip.y4m", "--grammar", ""])
+        .fails_with("--grammar");
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn malformed_manifests() {
     );
     folder
         .viseme("eval --manifest gone.json --model m.gguf")
-        .fails_with("gone.json");
+        .fails_with("(os error 2); check the path, its permissions and the disk\n");
     folder
         .viseme("eval --manifest models --model m.gguf")
         .fails_with("models");

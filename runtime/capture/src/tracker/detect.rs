@@ -1,6 +1,5 @@
 //! The face detector on frames: its model file in memory, and its scratch.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use viseme_engine::model::yunet::{Detector, Face, Image};
@@ -48,14 +47,7 @@ impl DetectorFile {
     /// # Errors
     /// If it cannot be read or is no detector.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut bytes = Vec::new();
-        let file = crate::file::open(path).map_err(|e| Error::io(path, e))?;
-        file.take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| Error::io(path, e))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::Detector(path.into(), "far too large".into()));
-        }
+        let bytes = crate::file::read(path, MAX_BYTES).map_err(|e| Error::io(path, e))?;
         DetectorFile::from_bytes(path, &bytes)
     }
 
