@@ -1,10 +1,12 @@
 //! `viseme info`: what a model file is, and what it costs to run.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use viseme_boards::Board;
+use viseme_capture::tracker::DetectorFile;
 use viseme_engine::model::conformer;
 use viseme_format::gguf::Reader;
 use viseme_format::layout;
@@ -26,17 +28,35 @@ const TOKENS_SHOWN: usize = 64;
 pub fn run(arguments: &Info) -> Result<ExitCode> {
     let file = ModelFile::load(arguments.model.as_deref())?;
     let (reader, spec) = file.inspect()?;
-    if matches!(spec.family, Family::Conformer(_)) && spec.modality == Modality::Video {
-        // What is described here should also run.
-        file.open()?;
-    }
+    let runs = runs(&file, &spec)?;
     let mut text = String::new();
     describe(&mut text, &reader, &spec, file.bytes().len())?;
+    if !runs {
+        writeln!(
+            text,
+            "runs            no: it needs sound, which this version does not take; its tensors are not checked"
+        )?;
+    }
     if let Family::Conformer(recogniser) = &spec.family {
         describe_recogniser(&mut text, &spec, recogniser, file.bytes().len())?;
     }
     text.lines().try_for_each(output::print)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether this version can run the model.
+///
+/// # Errors
+/// If it should be able to, but the engine refuses the file.
+fn runs(file: &ModelFile, spec: &ModelSpec<'_>) -> Result<bool> {
+    match spec.family {
+        Family::Yunet(_) => {
+            DetectorFile::from_bytes(Path::new(file.name()), file.bytes()).map(drop)?
+        }
+        Family::Conformer(_) if spec.modality == Modality::Video => file.open().map(drop)?,
+        Family::Conformer(_) => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn describe(

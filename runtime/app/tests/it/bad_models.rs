@@ -1,7 +1,7 @@
 //! Models, grammars, manifests and arguments that are not as they should be.
 
 use viseme_engine::testing;
-use viseme_format::gguf::{Reader, Writer};
+use viseme_format::gguf::{DType, Reader, Writer};
 use viseme_format::spec::{Family, Mel, Modality, ModelSpec, Weights};
 
 use crate::common::{Folder, TINY_GRID};
@@ -72,7 +72,17 @@ fn hostile_model_files() {
         "does not match its SHA-256",
     );
     // A scale that is no number, in a file that is sound otherwise.
-    fails(&with_nan_in(&whole, "ctc.scale"), "ctc.scale holds");
+    let nan = |name: &str, data: &mut Vec<u8>| {
+        if name == "ctc.scale" {
+            data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+    };
+    fails(&rewritten(&whole, &[], nan), "ctc.scale holds");
+    // A tensor that the model has no use for.
+    fails(
+        &rewritten(&whole, &["notes"], |_, _| ()),
+        "tensor notes is none that the model's metadata calls for",
+    );
 }
 
 /// Where `needle` begins.
@@ -83,8 +93,8 @@ fn find(bytes: &[u8], needle: &[u8]) -> usize {
     found.expect("it is there")
 }
 
-/// The model file with the first value of one F32 tensor replaced, and the digest that belongs to that.
-fn with_nan_in(file: &[u8], name: &str) -> Vec<u8> {
+/// The model file with its tensors altered, and `more` of them, and the digest that belongs to that.
+fn rewritten(file: &[u8], more: &[&str], alter: impl Fn(&str, &mut Vec<u8>)) -> Vec<u8> {
     let reader = Reader::open(file).expect("a sound file");
     let spec = ModelSpec::read(&reader).expect("a spec");
     let mut writer = Writer::new();
@@ -92,12 +102,15 @@ fn with_nan_in(file: &[u8], name: &str) -> Vec<u8> {
     for tensor in reader.tensors() {
         let shape: Vec<usize> = tensor.shape().collect();
         let mut data = tensor.data.to_vec();
-        if tensor.name == name {
-            data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
-        }
+        alter(tensor.name, &mut data);
         writer
             .tensor(tensor.name, tensor.dtype, &shape, &data)
             .expect("as it was");
+    }
+    for name in more {
+        writer
+            .tensor(name, DType::F32, &[1], &[0; 4])
+            .expect("a tensor");
     }
     writer.finish().expect("a file")
 }
@@ -125,6 +138,9 @@ fn models_for_something_else() {
     let mut writer = Writer::new();
     audio.write(&mut writer).expect("a spec");
     folder.write("hears.gguf", writer.finish().expect("a file"));
+    let run = folder.viseme("info hears.gguf");
+    assert_eq!(run.code, 0, "{run}");
+    assert!(run.out.contains("no: it needs sound"), "{run}");
     let manifest = r#"{"clips":[{"speaker":"a","code":"b","text":"bin","file":"clip.y4m","roi":[0,0,96,96]}]}"#;
     folder.write("m.json", manifest);
 

@@ -49,6 +49,9 @@ fn the_detector_is_imported_once_and_kept() {
     assert_eq!(kept.len(), 1, "{kept:?}");
     let imported = kept[0].to_string_lossy().into_owned();
     assert!(imported.ends_with(".gguf"));
+    let info = folder.viseme_args(&["info", &imported]);
+    assert_eq!(info.code, 0, "{info}");
+    assert!(info.out.contains("viseme-yunet"), "{info}");
     // What is kept is the detector, wherever it is then given or found.
     let second = transcribe(&folder, &clip, &["--detector", &imported]).json();
     assert_eq!(words(&first), words(&second));

@@ -70,14 +70,16 @@ impl<'a> Model<'a> {
         for (b, block) in blocks.iter_mut().take(dims.blocks).enumerate() {
             *block = Some(Block::load(&tensors, b, &dims)?);
         }
-        Ok(Model {
+        let model = Model {
             spec,
             dims,
             frontend: Frontend::load(&tensors, &dims)?,
             blocks,
             norm: Norm::load(&tensors, format_args!("encoder.norm"), dims.d)?,
             ctc: tensors.linear(format_args!("ctc"), &[dims.vocab, dims.d])?,
-        })
+        };
+        tensors.no_others(&spec)?;
+        Ok(model)
     }
 
     /// What the file says about itself.

@@ -62,6 +62,8 @@ pub enum OpenError {
     Strides,
     /// A tensor that is missing, or has another shape or type than its neighbours call for.
     Tensor(TensorName),
+    /// A tensor that the detector does not have.
+    Unknown(TensorName),
     /// A tensor with a value that is infinite or NaN.
     NotFinite(TensorName),
     /// The bytes do not lie at a multiple of 4 in memory (or the machine is big endian).
@@ -376,6 +378,10 @@ impl fmt::Display for OpenError {
             Self::Tensor(name) => write!(
                 f,
                 "the detector lacks {name} in the right shape; import YuNet again"
+            ),
+            Self::Unknown(name) => write!(
+                f,
+                "the detector has a tensor {name} that YuNet does not have; import YuNet again"
             ),
             Self::NotFinite(name) => write!(
                 f,

@@ -81,6 +81,42 @@ fn a_missing_tensor_is_named() {
 }
 
 #[test]
+fn a_tensor_that_nothing_calls_for_is_named() {
+    for weights in [Weights::F32, Weights::Int8] {
+        let size = Size { blocks: 2, ..SIZE };
+        let of_two = tensors(&testing::model(&testing::spec(&size, weights), 1).unwrap());
+        assert!(Model::open(&write(&testing::spec(&size, weights), &of_two)).is_ok());
+        // The metadata speak of one block, and all of it is there.
+        let error = Model::open(&write(&spec(weights), &of_two)).unwrap_err();
+        assert!(matches!(error, LoadError::Unknown(_)), "{error}");
+        assert!(
+            error.to_string().starts_with("tensor encoder.1."),
+            "{error}"
+        );
+    }
+    // A tensor of any name, at any place; `ctc.scale` belongs to int8 only.
+    for (name, weights) in [("notes", Weights::Int8), ("ctc.scale", Weights::F32)] {
+        let whole = tensors(&testing::model(&spec(weights), 1).unwrap());
+        for at in [0, whole.len() / 2, whole.len()] {
+            let mut more = whole.clone();
+            let (dtype, shape, data) = (DType::F32, vec![1], vec![0; 4]);
+            more.insert(
+                at,
+                Draft {
+                    name: name.into(),
+                    dtype,
+                    shape,
+                    data,
+                },
+            );
+            let error = Model::open(&write(&spec(weights), &more)).unwrap_err();
+            assert!(matches!(error, LoadError::Unknown(_)), "{error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_tensor_of_another_shape_is_named() {
     each(|weights, index, _| {
         let other_rank = refusal(weights, index, |drafts, i| {

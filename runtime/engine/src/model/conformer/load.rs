@@ -4,9 +4,10 @@
 use core::fmt;
 
 use viseme_format::gguf::{self, DType, MAX_RANK, Reader, Tensor};
+use viseme_format::layout;
 use viseme_format::names::TensorName;
 use viseme_format::panels;
-use viseme_format::spec::SpecError;
+use viseme_format::spec::{ModelSpec, SpecError};
 
 use super::linear::{Linear, Weight};
 use crate::kernels::{WeightsF32, WeightsI8};
@@ -21,6 +22,8 @@ pub enum LoadError {
     Spec(SpecError),
     /// A tensor that the spec calls for is not there.
     Missing(TensorName),
+    /// A tensor is there that the spec does not call for.
+    Unknown(TensorName),
     /// A tensor has another shape than the spec calls for.
     Shape {
         /// The tensor.
@@ -94,6 +97,10 @@ impl fmt::Display for LoadError {
             LoadError::Missing(name) => {
                 write!(f, "the model has no tensor {name}; export it again")
             }
+            LoadError::Unknown(name) => write!(
+                f,
+                "tensor {name} is none that the model's metadata calls for; export the model again"
+            ),
             LoadError::Shape { tensor, want } => {
                 write!(
                     f,
@@ -229,6 +236,30 @@ impl<'a> Tensors<'_, 'a> {
         };
         let bias = self.floats(format_args!("{prefix}.bias"), &[outputs])?;
         Ok(Linear { weight, bias })
+    }
+
+    /// Refuses a file with more tensors than those of `spec`, all of which must have been found in it.
+    pub fn no_others(&self, spec: &ModelSpec<'_>) -> Result<(), LoadError> {
+        let conformer = spec.conformer()?;
+        let mut wanted = 0;
+        // The visitor never fails, so the walk does not.
+        let _ = layout::model::<()>(conformer, spec.weights, |_, _, _| {
+            wanted += 1;
+            Ok(())
+        });
+        // No name is in a file twice.
+        if self.file.tensor_count() == wanted {
+            return Ok(());
+        }
+        let is_wanted = |found: &str| {
+            let differs = |name: &str| if name == found { Err(()) } else { Ok(()) };
+            layout::model(conformer, spec.weights, |name, _, _| differs(name)).is_err()
+        };
+        let unknown = self.file.tensors().find(|t| !is_wanted(t.name));
+        unknown.map_or(Ok(()), |t| {
+            let name = TensorName::new(format_args!("{}", t.name));
+            Err(LoadError::Unknown(name))
+        })
     }
 
     fn find(

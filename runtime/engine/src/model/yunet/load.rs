@@ -31,12 +31,9 @@ pub(super) fn detector<'m>(file: &Reader<'m>) -> Result<Detector<'m>, OpenError>
 
     let mut backbone = [EMPTY; UNITS];
     for (i, step) in backbone.iter_mut().enumerate() {
-        // Unit 0 is stage 0; then two a stage.
-        let (stage, within) = (i.div_ceil(2), if i == 0 { 0 } else { (i - 1) % 2 });
-        let name = TensorName::new(format_args!("stage.{stage}.{within}"));
-        let last = i % 2 == 0;
+        let (stage, last) = (i.div_ceil(2), i % 2 == 0);
         *step = Step {
-            unit: unit(file, &name, c)?,
+            unit: unit(file, &backbone_unit(i), c)?,
             relu: true,
             pool: last && matches!(stage, 0 | 2 | 3 | 4),
         };
@@ -78,6 +75,7 @@ pub(super) fn detector<'m>(file: &Reader<'m>) -> Result<Detector<'m>, OpenError>
             ))));
         }
     }
+    no_others(file, shared)?;
     Ok(Detector {
         stem,
         stem_bias,
@@ -88,6 +86,49 @@ pub(super) fn detector<'m>(file: &Reader<'m>) -> Result<Detector<'m>, OpenError>
         overlap: 0.3,
         kernels: kernels::detect(),
     })
+}
+
+/// Refuses a file with more tensors than the stem and the units, all of which must have been found in it.
+fn no_others(file: &Reader<'_>, shared: bool) -> Result<(), OpenError> {
+    let units = UNITS + if shared { 9 } else { 6 };
+    // No name is in a file twice.
+    if file.tensor_count() == 2 + 4 * units {
+        return Ok(());
+    }
+    let unknown = file.tensors().find(|t| !is_wanted(t.name, shared));
+    unknown.map_or(Ok(()), |t| {
+        let name = TensorName::new(format_args!("{}", t.name));
+        Err(OpenError::Unknown(name))
+    })
+}
+
+/// Whether a detector has a tensor of this name.
+fn is_wanted(name: &str, shared: bool) -> bool {
+    let of_unit = [
+        ".pointwise.weight",
+        ".pointwise.bias",
+        ".depthwise.weight",
+        ".depthwise.bias",
+    ]
+    .iter()
+    .find_map(|part| name.strip_suffix(part));
+    let Some(unit) = of_unit else {
+        return matches!(name, "stem.weight" | "stem.bias");
+    };
+    let is = |wanted: TensorName| *wanted == *unit;
+    let in_backbone = (0..UNITS).any(|i| is(backbone_unit(i)));
+    let in_level = |level: usize| {
+        is(TensorName::new(format_args!("neck.{level}")))
+            || is(TensorName::new(format_args!("head.{level}")))
+            || shared && is(TensorName::new(format_args!("share.{level}")))
+    };
+    in_backbone || (0..3).any(in_level)
+}
+
+/// The name of the backbone's unit number `i`: unit 0 is stage 0; then there are two a stage.
+fn backbone_unit(i: usize) -> TensorName {
+    let (stage, within) = (i.div_ceil(2), if i == 0 { 0 } else { (i - 1) % 2 });
+    TensorName::new(format_args!("stage.{stage}.{within}"))
 }
 
 /// A step not filled yet.
