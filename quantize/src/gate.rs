@@ -92,3 +92,30 @@ fn logits(model: &Model<'_>, clip: &ClipCrops) -> Result<Vec<f32>> {
     session.finish();
     Ok(session.logits().to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_point_is_the_limit() {
+        let evaluation = |wer| Evaluation {
+            wer,
+            cer: 0.0,
+            clips: 1,
+            words: 100,
+            rtf: 0.1,
+        };
+        let passes = |original, quantised| {
+            let verdict = Verdict {
+                original: evaluation(original),
+                quantised: evaluation(quantised),
+                relative_rms: 0.0,
+            };
+            verdict.passes()
+        };
+        assert!(passes(6.0, 6.5) && passes(6.0, 5.0) && passes(0.0, 0.0));
+        assert!(!passes(6.0, 6.625) && !passes(0.0, 100.0));
+        assert!(!passes(0.0, f64::NAN) && !passes(f64::NAN, 0.0));
+    }
+}

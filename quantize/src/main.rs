@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
-use viseme_corpus::{Manifest, SplitField, detector};
+use viseme_corpus::{Manifest, SplitField, detector, disk};
 use viseme_engine::model::conformer::Model;
 use viseme_format::spec::{Family, ModelSpec, Weights};
 use viseme_quantize::checkpoint::Checkpoint;
@@ -161,10 +161,7 @@ fn print_errors(errors: &[LayerError]) {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let part = path.with_extension("part");
-    std::fs::write(&part, bytes)
-        .and_then(|()| std::fs::rename(&part, path))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    disk::write_atomic(path, &[bytes])?;
     println!(
         "wrote {} ({:.2} MB)",
         path.display(),
