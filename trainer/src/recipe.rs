@@ -73,6 +73,8 @@ pub struct Train {
     pub real_per_shard: usize,
     /// Synthetic clips in a shard.
     pub synthetic_per_shard: usize,
+    /// Part of the synthetic clips in which about half of all words are letters, whatever their place.
+    pub spelling: f32,
     /// Peak of the one-cycle schedule.
     pub learning_rate: f32,
     /// Part of the steps spent warming up.
@@ -127,6 +129,10 @@ impl Recipe {
         ensure!(
             t.real_per_shard + t.synthetic_per_shard > 0,
             "a shard needs clips"
+        );
+        ensure!(
+            (0.0..=1.0).contains(&t.spelling),
+            "spelling must be in [0, 1]"
         );
         ensure!(t.frames >= 8, "frames must be at least 8");
         ensure!(self.tokens().len() > 1, "words is empty");

@@ -155,7 +155,10 @@ fn synthetic(recipe: &Recipe, step: usize, place: usize) -> Clip {
     let mut r: Rng = rng(recipe.seed, &[3, step as u64, place as u64]);
     let speaker = viseme_synth::Speaker::train(r.random_range(0..SYNTHETIC_SPEAKERS));
     let seed = r.random();
-    let text = viseme_synth::grid_sentence(&mut viseme_synth::Rng::from_seed(seed));
+    let mut text = viseme_synth::grid_sentence(&mut viseme_synth::Rng::from_seed(seed));
+    if r.random::<f32>() < recipe.train.spelling {
+        text = spelled(&text, &mut r);
+    }
     let options = viseme_synth::Options {
         audio: false,
         ..Default::default()
@@ -166,6 +169,21 @@ fn synthetic(recipe: &Recipe, step: usize, place: usize) -> Clip {
         .iter()
         .map(|(start, end, word)| (*start, *end, word.as_str()));
     from_words(recipe, text, clip.frames.concat(), clip.fps, words)
+}
+
+/// The sentence with about half of its words replaced by letters.
+///
+/// Letters are the shortest words and the most alike, and a sentence has only one: most errors are made in them.
+fn spelled(sentence: &str, r: &mut Rng) -> String {
+    let letters = viseme_synth::pronounce::GRID_LETTERS;
+    let words = sentence.split(' ').map(|word| {
+        if r.random::<bool>() {
+            letters[r.random_range(0..letters.len())]
+        } else {
+            word
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// A clip from crops and words in seconds; words the recipe does not know are left out.
