@@ -45,6 +45,11 @@ pub fn fold(mut checkpoint: Checkpoint) -> Result<Tensors> {
             &format!("{conv}.bn"),
             &format!("{conv}.depthwise"),
         )?;
+        transpose(
+            tensors
+                .entry(format!("{conv}.depthwise.weight"))
+                .or_default(),
+        );
     }
     fold_pixels(&mut tensors, net);
     Ok(tensors)
@@ -80,6 +85,15 @@ fn fold_batch_norm(tensors: &mut Tensors, norm: &str, conv: &str) -> Result<()> 
         *b = *b * scale[i] + (bias[i] - mean[i] * scale[i]);
     }
     Ok(())
+}
+
+/// Rows to columns: the engine wants the channels of a tap beside each other.
+fn transpose(array: &mut Array) {
+    if let [rows, columns] = array.shape[..] {
+        let at = |i: usize| array.data[i % rows * columns + i / rows];
+        array.data = (0..rows * columns).map(at).collect();
+        array.shape = vec![columns, rows];
+    }
 }
 
 /// Training saw `((q / 255) - mean) / std`; the engine hands in `q - pad`, so that padding is

@@ -15,5 +15,6 @@ pub mod math;
 pub mod model;
 pub mod preprocess;
 pub mod session;
+pub mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -27,8 +27,9 @@ use core::fmt;
 
 use crate::kernels::{self, Kernels};
 use crate::model::conformer::Model;
-use crate::model::conformer::encoder::{ROWS, Shared, fill_positions};
+use crate::model::conformer::encoder::Shared;
 use crate::model::conformer::plan::{Buffers, Plan};
+use crate::stream::Chunks;
 
 /// How a session runs.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,9 @@ pub struct Options {
     /// Longest utterance, in frames; `None` for the model's own `max_frames`. Less needs a smaller
     /// arena.
     pub max_frames: Option<usize>,
+    /// Attend as a [`Stream`](crate::stream::Stream) in such chunks does, to the bit; `None` for the model's own
+    /// reach, mostly the whole utterance.
+    pub chunks: Option<Chunks>,
     /// The matrix kernels. Which ones changes the speed, never the logits.
     pub kernels: &'static dyn Kernels,
 }
@@ -45,6 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             max_frames: None,
+            chunks: None,
             kernels: kernels::detect(),
         }
     }
@@ -81,7 +86,8 @@ impl<'s> Session<'s> {
     /// frames.
     ///
     /// # Errors
-    /// An arena of less than [`Model::arena_bytes`], or `max_frames` of 0 or over the model's.
+    /// An arena of less than [`Model::arena_bytes`] (with `chunks`: [`arena_bytes`](Self::arena_bytes)), `chunks` out
+    /// of range, or `max_frames` of 0 or over the model's.
     pub fn new(
         model: &'s Model<'s>,
         arena: &'s mut [u8],
@@ -92,15 +98,19 @@ impl<'s> Session<'s> {
         if !(1..=most).contains(&max_frames) {
             return Err(SessionError::MaxFrames { most });
         }
+        let mask = match &options.chunks {
+            None => model.dims.mask(max_frames),
+            Some(chunks) => chunks.mask(model).ok_or(SessionError::Chunks)?,
+        };
+        let plan = Plan::utterance(&model.dims, mask, max_frames);
         let too_small = SessionError::Arena {
             given: arena.len(),
-            needed: model.arena_bytes(max_frames),
+            needed: plan.bytes().unwrap_or(usize::MAX),
         };
-        let plan = Plan::new(&model.dims, max_frames);
-        let buffers = plan.and_then(|plan| plan.carve(arena)).ok_or(too_small)?;
+        let buffers = plan.carve(arena).ok_or(too_small)?;
         let mut session = Session {
             model,
-            shared: model.shared(options.kernels, max_frames),
+            shared: model.shared(options.kernels, mask),
             buffers,
             max_frames,
             pushed: 0,
@@ -109,12 +119,18 @@ impl<'s> Session<'s> {
             input: Input::Crops,
             finished: false,
         };
-        let layers = model.blocks().map(|block| &block.att);
-        let Buffers {
-            positions, encoder, ..
-        } = &mut session.buffers;
-        fill_positions(&session.shared, layers, positions, encoder);
+        model.fill_positions(&session.shared, &mut session.buffers);
         Ok(session)
+    }
+
+    /// Bytes of an arena for a session with these options; `None` for options that [`new`](Self::new) refuses.
+    pub fn arena_bytes(model: &Model<'_>, options: &Options) -> Option<usize> {
+        let frames = options.max_frames.unwrap_or(model.max_frames());
+        let mask = match &options.chunks {
+            None => model.dims.mask(frames),
+            Some(chunks) => chunks.mask(model)?,
+        };
+        Plan::utterance(&model.dims, mask, frames).bytes()
     }
 
     /// Takes the next mouth crop: [`Model::crop_side`] squared grey values, row by row, taken at
@@ -235,54 +251,17 @@ impl<'s> Session<'s> {
 
     /// Brings frames up to `end` through the front-end.
     fn run_frontend(&mut self, end: usize) {
-        let (model, dims) = (self.model, &self.model.dims);
-        let (len, around) = (dims.crop_len(), dims.stack / 2);
         while self.ready < end {
-            let Buffers {
-                crops,
-                features,
-                frontend,
-                quant,
-                ..
-            } = &mut self.buffers;
-            let last = self.pushed - 1;
-            let neighbours = (self.ready..=self.ready + 2 * around)
-                .map(|t| t.saturating_sub(around).min(last))
-                .map(|t| &crops[t % dims.stack * len..][..len]);
-            let y = &mut features[self.ready * dims.d..][..dims.d];
-            model
-                .frontend
-                .run(dims, self.shared.kernels, neighbours, frontend, quant, y);
+            let (t, last) = (self.ready, self.pushed - 1);
+            self.model
+                .see(self.shared.kernels, &mut self.buffers, t, last, t);
             self.ready += 1;
         }
     }
 
     fn encode(&mut self) {
-        let (shared, d) = (&self.shared, self.shared.d);
-        let Buffers {
-            features,
-            positions,
-            logits,
-            stream,
-            encoder,
-            quant,
-            ..
-        } = &mut self.buffers;
-        let x = &mut stream[..self.ready * d];
-        x.copy_from_slice(&features[..self.ready * d]);
-        let tables = positions.chunks_exact(d * shared.reach.span());
-        for (block, table) in self.model.blocks().zip(tables) {
-            block.run(shared, table, x, encoder, quant);
-        }
-        let vocabulary = self.model.vocabulary();
-        for (x, y) in x.chunks(ROWS * d).zip(logits.chunks_mut(ROWS * vocabulary)) {
-            let (rows, normed) = (x.len() / d, &mut encoder.normed[..x.len()]);
-            self.model.norm.run(shared.kernels, shared.eps, x, normed);
-            let x = quant.load(shared.kernels, shared.int8, normed, d);
-            self.model
-                .ctc
-                .run(shared.kernels, x, &mut y[..rows * vocabulary]);
-        }
+        self.model
+            .encode(&self.shared, &mut self.buffers, 0, self.ready);
         self.encoded = self.ready;
     }
 }
@@ -298,6 +277,8 @@ pub enum SessionError {
         /// The size it should have.
         needed: usize,
     },
+    /// Chunks of no frame or too many, or a left context that is too long.
+    Chunks,
     /// `max_frames` is 0 or over the model's.
     MaxFrames {
         /// The model's.
@@ -348,6 +329,7 @@ impl fmt::Display for SessionError {
                     "the arena has {given} bytes, the session needs {needed}; give it more"
                 )
             }
+            SessionError::Chunks => f.write_str(crate::stream::CHUNK_LIMITS),
             SessionError::MaxFrames { most } => {
                 write!(
                     f,

@@ -237,7 +237,10 @@ impl From<SpecWriteError> for ModelError {
 /// The values of an F32 tensor, of a size that keeps activations near 1.
 fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     let len = shape.iter().product();
-    let inputs: usize = shape.iter().skip(1).product();
+    let inputs: usize = match name.ends_with(".depthwise.weight") {
+        true => shape.iter().take(1).product(),
+        false => shape.iter().skip(1).product(),
+    };
     let mut noise = Noise::new(seed, name);
     let (offset, size) = match (name, shape.len()) {
         // Acts on grey values, whose spread is about 40.

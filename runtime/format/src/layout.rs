@@ -21,6 +21,10 @@ pub fn checkpoint<E>(
     walk(spec, &mut |name, shape, part| match part {
         Part::Folded => Ok(()),
         Part::Matrix | Part::Vector | Part::BatchNorm => visit(name, shape),
+        Part::Taps => match *shape {
+            [kernel, channels] => visit(name, &[channels, kernel]),
+            _ => visit(name, shape),
+        },
     })
 }
 
@@ -54,7 +58,7 @@ pub fn model<E>(
                 DType::I32,
             )
         }
-        (Part::Matrix, Weights::F32) | (Part::Vector | Part::Folded, _) => {
+        (Part::Matrix, Weights::F32) | (Part::Vector | Part::Taps | Part::Folded, _) => {
             visit(name, shape, DType::F32)
         }
     })
@@ -67,6 +71,8 @@ enum Part {
     Matrix,
     /// Always F32.
     Vector,
+    /// Always F32; transposed: [channels, kernel] in a checkpoint, [kernel, channels] in a model.
+    Taps,
     /// In checkpoints only: folded into the neighbouring weights.
     BatchNorm,
     /// In models only: the bias that folding a batch norm leaves behind.
@@ -138,7 +144,7 @@ fn encoder_block<E>(spec: &Conformer<'_>, b: u32, visit: &mut Visit<'_, E>) -> R
     norm(format_args!("encoder.{b}.conv.norm"), d, visit)?;
     linear(format_args!("encoder.{b}.conv.pointwise1"), 2 * d, d, visit)?;
     let depthwise = TensorName::new(format_args!("encoder.{b}.conv.depthwise.weight"));
-    visit(&depthwise, &[d, kernel], Part::Vector)?;
+    visit(&depthwise, &[kernel, d], Part::Taps)?;
     visit(
         &TensorName::new(format_args!("encoder.{b}.conv.depthwise.bias")),
         &[d],

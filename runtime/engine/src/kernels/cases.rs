@@ -9,7 +9,13 @@ use core::fmt::Debug;
 
 use viseme_format::panels;
 
-use super::attention::{Attended, Reach, RelativeAttention};
+use super::attention::slots::{
+    Heads, ValueSlots, VectorSlots, slots_for, value_sizes, vector_sizes,
+};
+use super::attention::{
+    Attended, AttendedInt8, Int8Attention, Int8Scratch, Mask, Reach, RelativeAttention,
+};
+use super::depthwise::{Depthwise, Frames};
 use super::elementwise::Activation;
 use super::{Kernels, MAX_INPUTS, Portable, QuantRows, WeightsF32, WeightsI8, code_stride};
 
@@ -222,70 +228,182 @@ fn rows(k: &dyn Kernels, len: usize) -> Result<(), String> {
 }
 
 fn depthwise(k: &dyn Kernels) -> Result<(), String> {
-    for (frames, d, kernel, left) in [
-        (1, 1, 1, 0),
-        (3, 24, 5, 2),
-        (9, 17, 15, 7),
-        (20, 35, 31, 30),
+    for (frames, d, kernel, left, before) in [
+        (1, 1, 1, 0, 0),
+        (3, 24, 5, 2, 0),
+        (9, 17, 15, 7, 0),
+        (20, 35, 31, 30, 4),
+        (31, 256, 31, 30, 30),
+        (12, 43, 7, 6, 6),
     ] {
         let (x, taps, bias) = (noise(1, frames * d), noise(2, kernel * d), noise(3, d));
-        same_floats(
-            k,
-            &("depthwise", frames, d, kernel, left),
-            frames * d,
-            |k, y| {
-                k.depthwise(&x, &taps, &bias, left, y);
-            },
-        )?;
+        let filter = Depthwise {
+            taps: &taps,
+            bias: &bias,
+            left,
+        };
+        for split in [0, frames / 3, frames] {
+            let (a, b) = x.split_at(split * d);
+            let pieces = [a, b];
+            let what = ("depthwise", frames, d, kernel, left, before, split);
+            same_floats(k, &what, (frames - before) * d, |k, y| {
+                k.depthwise(&filter, Frames { pieces, before }, y);
+            })?;
+        }
     }
     Ok(())
 }
 
 fn attention(k: &dyn Kernels) -> Result<(), String> {
-    for (frames, heads, d_k, left, right) in [
-        (1, 1, 2, 0, 0),
-        (5, 2, 3, 9, 9),
-        (9, 1, 36, 2, 0),
-        (40, 3, 8, 39, 39),
-        (20, 2, 64, 4, 2),
+    for (frames, heads, d_k, mask) in [
+        (1, 1, 2, Mask::Reach(Reach { left: 0, right: 0 })),
+        (5, 2, 3, Mask::Reach(Reach { left: 9, right: 9 })),
+        (9, 1, 36, Mask::Reach(Reach { left: 2, right: 0 })),
+        (
+            40,
+            3,
+            8,
+            Mask::Reach(Reach {
+                left: 39,
+                right: 39,
+            }),
+        ),
+        (20, 2, 64, Mask::Reach(Reach { left: 4, right: 2 })),
+        (23, 2, 7, Mask::Chunks { size: 4, left: 6 }),
     ] {
-        let d = heads * d_k;
-        let reach = Reach { left, right };
+        let (d, span) = (heads * d_k, mask.reach().span());
         let (bias_u, bias_v) = (noise(4, d), noise(5, d));
-        let positions = noise(6, d * reach.span());
+        let positions = noise(6, d * span);
         let layer = RelativeAttention {
             heads,
             bias_u: &bias_u,
             bias_v: &bias_v,
             positions: &positions,
-            reach,
+            mask,
             scale: 0.7,
         };
-        let (q, keys, v) = (
-            noise(1, frames * d),
-            noise(2, frames * d),
-            noise(3, frames * d),
-        );
-        same_floats(
-            k,
-            &("attention", frames, heads, d_k, reach),
-            frames * d,
-            |k, y| {
-                y.copy_from_slice(&q);
-                let (mut queries, mut scores) = (vec![0.0; 2 * d_k], vec![0.0; frames]);
-                let x = Attended {
-                    q: y,
-                    keys: &keys,
-                    key_stride: frames,
-                    v: &v,
-                    queries: &mut queries,
-                    scores: &mut scores,
-                };
-                k.attend(&layer, x);
-            },
-        )?;
+        let [q, keys, v] = [1, 2, 3].map(|seed| noise(seed, frames * d));
+        let what = ("attention", frames, heads, d_k, mask);
+        same_floats(k, &what, frames * d, |k, y| {
+            y.copy_from_slice(&q);
+            let (mut queries, mut scores) = (vec![0.0; 2 * d_k], vec![0.0; frames]);
+            let x = Attended {
+                q: y,
+                keys: &keys,
+                key_stride: frames,
+                v: &v,
+                queries: &mut queries,
+                scores: &mut scores,
+            };
+            k.attend(&layer, x);
+        })?;
+        let case = Int8Case::new(heads, d_k, mask, frames, 1);
+        for (rows, slots) in [(frames, frames), (frames.min(4), frames + 5)] {
+            let what = ("int8 attention", frames, heads, d_k, mask, rows);
+            same_floats(k, &what, frames * d, |k, y| {
+                y.copy_from_slice(&case.run(k, rows, slots));
+            })?;
+        }
     }
     Ok(())
+}
+
+/// Attention of int8 models on random vectors.
+pub(crate) struct Int8Case {
+    pub heads: Heads,
+    pub mask: Mask,
+    /// Queries, keys and values, [frames, d].
+    pub vectors: [Vec<f32>; 3],
+    /// [d].
+    pub biases: [Vec<f32>; 2],
+    /// [span, d].
+    pub positions: Vec<f32>,
+}
+
+impl Int8Case {
+    pub fn new(count: usize, width: usize, mask: Mask, frames: usize, seed: u64) -> Self {
+        let d = count * width;
+        Int8Case {
+            heads: Heads { count, width },
+            mask,
+            vectors: [1, 2, 3].map(|s| noise(s + 10 * seed, frames * d)),
+            biases: [4, 5].map(|s| noise(s + 10 * seed, d)),
+            positions: noise(6 + 10 * seed, mask.reach().span() * d),
+        }
+    }
+
+    /// The contexts, `rows` queries at a time, with as many keys kept as go into `kept` slots (rounded up).
+    pub fn run(&self, k: &dyn Kernels, rows: usize, kept: usize) -> Vec<f32> {
+        let (heads, d) = (self.heads, self.heads.count * self.heads.width);
+        let slots = slots_for(kept);
+        let fill = |slots| {
+            let [panels, scales, sums] = vector_sizes(heads, slots).unwrap_or_default();
+            // What the memory held before does not matter.
+            (
+                vec![[[55i8; 4]; 16]; panels],
+                vec![f32::NAN; scales],
+                vec![99i32; sums],
+            )
+        };
+        let (mut panels, mut scale, mut sum) = fill(slots_for(self.mask.reach().span()));
+        let mut positions = VectorSlots {
+            panels: &mut panels,
+            scale: &mut scale,
+            sum: &mut sum,
+        };
+        k.put_vectors(heads, 0, &self.positions, &mut positions);
+        let (mut panels, mut scale, mut sum) = fill(slots);
+        let mut keys = VectorSlots {
+            panels: &mut panels,
+            scale: &mut scale,
+            sum: &mut sum,
+        };
+        let [panels, scales] = value_sizes(heads, slots).unwrap_or_default();
+        let (mut panels, mut scale) = (vec![[[55i8; 4]; 16]; panels], vec![f32::NAN; scales]);
+        let mut values = ValueSlots {
+            panels: &mut panels,
+            scale: &mut scale,
+        };
+        let [query, codes, scores, places, weights, offsets] =
+            Int8Scratch::sizes(heads, slots).unwrap_or_default();
+        let mut scratch = (
+            [query, scores, places].map(|len| vec![f32::NAN; len]),
+            [codes, weights].map(|len| vec![7u8; len]),
+            vec![7i32; offsets],
+        );
+        let [q, key_rows, value_rows] = &self.vectors;
+        let mut all = q.clone();
+        for (i, q) in all.chunks_mut(rows * d).enumerate() {
+            let (first, at) = (i * rows, i * rows * d..i * rows * d + q.len());
+            k.put_vectors(heads, first, &key_rows[at.clone()], &mut keys);
+            k.put_values(heads, first, &value_rows[at], &mut values);
+            let ([query, scores, places], [codes, weights], offsets) = &mut scratch;
+            let attention = Int8Attention {
+                heads,
+                bias_u: &self.biases[0],
+                bias_v: &self.biases[1],
+                positions: &positions,
+                mask: self.mask,
+                scale: 0.7,
+            };
+            let x = AttendedInt8 {
+                q,
+                first,
+                keys: &keys,
+                values: &values,
+                scratch: Int8Scratch {
+                    query,
+                    codes,
+                    scores,
+                    places,
+                    weights,
+                    offsets,
+                },
+            };
+            k.attend_i8(&attention, x);
+        }
+        all
+    }
 }
 
 /// Rows of images, as the face detector convolves them.

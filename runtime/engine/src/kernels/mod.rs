@@ -26,7 +26,9 @@ pub mod x86;
 use core::fmt::Debug;
 
 use self::panels::Group;
-use attention::{Attended, RelativeAttention};
+use attention::slots::{Heads, ValueSlots, VectorSlots};
+use attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+use depthwise::{Depthwise, Frames};
 use elementwise::Activation;
 pub use portable::{Portable, dot_f32};
 use viseme_format::panels as layout;
@@ -73,9 +75,22 @@ pub trait Kernels: Debug + Sync {
         elementwise::add_scaled(x, factor, y);
     }
 
-    /// See [`depthwise::depthwise`].
-    fn depthwise(&self, x: &[f32], taps: &[f32], bias: &[f32], left: usize, y: &mut [f32]) {
-        depthwise::depthwise(x, taps, bias, left, y);
+    /// See [`depthwise::Depthwise::run`].
+    fn depthwise(&self, filter: &Depthwise<'_>, x: Frames<'_>, y: &mut [f32]) {
+        filter.run(x, y);
+    }
+
+    /// See [`Int8Attention::run`].
+    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>);
+
+    /// Puts rows of [d] into the slots from `first` on, round the ring; see [`VectorSlots::put`].
+    fn put_vectors(&self, heads: Heads, first: usize, rows: &[f32], to: &mut VectorSlots<'_>) {
+        to.put_rows(heads, first, rows);
+    }
+
+    /// See [`Self::put_vectors`].
+    fn put_values(&self, heads: Heads, first: usize, rows: &[f32], to: &mut ValueSlots<'_>) {
+        to.put_rows(heads, first, rows);
     }
 
     /// See [`RelativeAttention::run`].

@@ -22,16 +22,35 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f3
 /// Softmax of one row, in place: e^(x − max) / Σ e^(x − max).
 #[inline(always)]
 pub fn softmax(x: &mut [f32]) {
-    let max = x
-        .iter()
-        .fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
-    for v in x.iter_mut() {
-        *v = math::exp(*v - max);
-    }
-    let scale = 1.0 / sum(x, |v| v);
+    let scale = 1.0 / exp_and_sum(x, largest(x));
     for v in x.iter_mut() {
         *v *= scale;
     }
+}
+
+/// Replaces each element by e^(x − max) and returns their sum, in the order of [`dot_f32`](super::dot_f32).
+#[inline(always)]
+pub fn exp_and_sum(x: &mut [f32], max: f32) -> f32 {
+    for v in x.iter_mut() {
+        *v = math::exp(*v - max);
+    }
+    sum(x, |v| v)
+}
+
+/// The largest element, −∞ if there is none; NaN are passed over.
+#[inline(always)]
+pub fn largest(x: &[f32]) -> f32 {
+    let mut most = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut widen = |values: &[f32]| {
+        for (&v, most) in values.iter().zip(&mut most) {
+            *most = if v > *most { v } else { *most };
+        }
+    };
+    chunks.iter().for_each(|c| widen(c));
+    widen(rest);
+    let max = |a, b| if b > a { b } else { a };
+    most.into_iter().fold(f32::NEG_INFINITY, max)
 }
 
 /// Σ f(x\[i\]) in the order of [`dot_f32`](super::dot_f32).

@@ -9,6 +9,7 @@ use core::array::from_fn;
 
 use viseme_format::panels::OUTPUTS;
 
+use super::attention::{AttendedInt8, Int8Attention};
 use super::panels::{self, Group, Sums, Tile};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
 
@@ -23,6 +24,10 @@ impl Kernels for Portable {
 
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
         panels::matmul(PortableTile, x, w, bias, y);
+    }
+
+    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+        attention.run(PortableTile, x);
     }
 }
 
@@ -77,6 +82,28 @@ pub fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant {
         scale,
         zero: zero as i32,
     }
+}
+
+/// Quantises symmetrically: scale = largest / 127, q = clamp(rne(x / scale), −127, 127), with x / scale computed as
+/// x · (1 / scale). `largest` is the largest magnitude of the row that `x` is all or part of; where it is too small
+/// or too large for its step and the inverse to be normal numbers, the codes and the scale are 0. A NaN counts as 0.
+#[inline(always)]
+pub fn quantize_symmetric(x: &[f32], largest: f32, q: &mut [i8]) -> f32 {
+    let scale = largest / 127.0;
+    let inverse = 1.0 / scale;
+    if !(scale.is_normal() && inverse.is_normal()) {
+        q.fill(0);
+        return 0.0;
+    }
+    for (q, &v) in q.iter_mut().zip(x) {
+        let code = v * inverse;
+        let code = if code > -127.0 { code } else { -127.0 };
+        let code = if code < 127.0 { code } else { 127.0 };
+        // Rounded by the 1.5 · 2^23 on top of it, whose lowest bits then hold the integer.
+        let bits = (code + 12_582_912.0).to_bits() as i8;
+        *q = if v.is_nan() { 0 } else { bits };
+    }
+    scale
 }
 
 /// Rows of activations that stay in the first-level cache while the weights pass by.

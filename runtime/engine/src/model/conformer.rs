@@ -12,18 +12,19 @@ mod load;
 mod parity;
 pub(crate) mod plan;
 
-use viseme_format::gguf::Reader;
+use viseme_format::gguf::{KEY_SHA256, Reader, Value};
 use viseme_format::spec::ModelSpec;
 
 use dims::Dims;
-use encoder::{Block, Norm, Shared};
+use encoder::{Block, Norm, ROWS, Shared, fill_positions};
 use frontend::Frontend;
 use linear::Linear;
 use load::Tensors;
 pub use load::{LoadError, Shape};
-use plan::Plan;
+use plan::{Buffers, Plan};
 
 use crate::kernels::Kernels;
+use crate::kernels::attention::Mask;
 
 /// Most conformer blocks: 16. The largest Auto-AVSR encoders have 12.
 pub const MAX_BLOCKS: usize = 16;
@@ -36,10 +37,11 @@ pub const MAX_ARENA: usize = 1 << 30;
 pub struct Model<'a> {
     spec: ModelSpec<'a>,
     pub(crate) dims: Dims,
-    pub(crate) frontend: Frontend<'a>,
+    frontend: Frontend<'a>,
     blocks: [Option<Block<'a>>; MAX_BLOCKS],
-    pub(crate) norm: Norm<'a>,
-    pub(crate) ctc: Linear<'a>,
+    identity: u64,
+    norm: Norm<'a>,
+    ctc: Linear<'a>,
 }
 
 impl<'a> Model<'a> {
@@ -77,6 +79,7 @@ impl<'a> Model<'a> {
             blocks,
             norm: Norm::load(&tensors, format_args!("encoder.norm"), dims.d)?,
             ctc: tensors.linear(format_args!("ctc"), &[dims.vocab, dims.d])?,
+            identity: identity(&file),
         };
         tensors.no_others(&spec)?;
         Ok(model)
@@ -109,34 +112,104 @@ impl<'a> Model<'a> {
         bounded_arena(&self.dims, max_frames.clamp(1, self.dims.max_frames)).unwrap_or(MAX_ARENA)
     }
 
+    /// Tells models apart: a saved state belongs to one.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
+    }
+
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block<'a>> + Clone {
         self.blocks.iter().flatten()
     }
 
-    pub(crate) fn shared<'k>(&self, kernels: &'k dyn Kernels, max_frames: usize) -> Shared<'k> {
+    pub(crate) fn shared<'k>(&self, kernels: &'k dyn Kernels, mask: Mask) -> Shared<'k> {
         let Dims {
             d,
             ff,
             heads,
-            kernel,
             conv_left,
             activation,
             eps,
             int8,
             ..
         } = self.dims;
-        let reach = self.dims.reach(max_frames);
         Shared {
             kernels,
             d,
             ff,
             heads,
-            kernel,
             conv_left,
             activation,
             eps,
             int8,
-            reach,
+            mask,
+        }
+    }
+
+    /// Fills every block's table of positions.
+    pub(crate) fn fill_positions(&self, shared: &Shared<'_>, buffers: &mut Buffers<'_>) {
+        let layers = self.blocks().map(|block| &block.att);
+        let Buffers {
+            memories, encoder, ..
+        } = buffers;
+        let put = |b, first, rows: &[f32]| memories.block(b).put_positions(shared, first, rows);
+        fill_positions(shared, layers, put, encoder);
+    }
+
+    /// The front-end's vector of frame `t`, of which crop `last` is the last there is, into row `row` of the features.
+    pub(crate) fn see(
+        &self,
+        kernels: &dyn Kernels,
+        buffers: &mut Buffers<'_>,
+        t: usize,
+        last: usize,
+        row: usize,
+    ) {
+        let dims = &self.dims;
+        let Buffers {
+            crops,
+            features,
+            frontend,
+            quant,
+            ..
+        } = buffers;
+        let (len, around) = (dims.crop_len(), dims.stack / 2);
+        let neighbours = (t..=t + 2 * around)
+            .map(|t| t.saturating_sub(around).min(last))
+            .map(|t| &crops[t % dims.stack * len..][..len]);
+        let y = &mut features[row * dims.d..][..dims.d];
+        self.frontend
+            .run(dims, kernels, neighbours, frontend, quant, y);
+    }
+
+    /// Logits of the first `rows` rows of features, before which there were `first` frames.
+    pub(crate) fn encode(
+        &self,
+        shared: &Shared<'_>,
+        buffers: &mut Buffers<'_>,
+        first: usize,
+        rows: usize,
+    ) {
+        let d = shared.d;
+        let Buffers {
+            memories,
+            features,
+            logits,
+            stream,
+            encoder,
+            quant,
+            ..
+        } = buffers;
+        let x = &mut stream[..rows * d];
+        x.copy_from_slice(&features[..rows * d]);
+        for (b, block) in self.blocks().enumerate() {
+            block.run(shared, &mut memories.block(b), first, x, encoder, quant);
+        }
+        let vocabulary = self.vocabulary();
+        for (x, y) in x.chunks(ROWS * d).zip(logits.chunks_mut(ROWS * vocabulary)) {
+            let (rows, normed) = (x.len() / d, &mut encoder.normed[..x.len()]);
+            self.norm.run(shared.kernels, shared.eps, x, normed);
+            let x = quant.load(shared.kernels, shared.int8, normed, d);
+            self.ctc.run(shared.kernels, x, &mut y[..rows * vocabulary]);
         }
     }
 }
@@ -151,8 +224,19 @@ pub fn arena_bytes(spec: &ModelSpec<'_>, max_frames: usize) -> Result<usize, Loa
     bounded_arena(&Dims::new(spec)?, max_frames)
 }
 
+/// FNV-1a over the digest that the file states.
+fn identity(file: &Reader<'_>) -> u64 {
+    let digest = match file.value(KEY_SHA256) {
+        Some(Value::Str(digest)) => digest,
+        _ => "",
+    };
+    digest.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 fn bounded_arena(dims: &Dims, max_frames: usize) -> Result<usize, LoadError> {
-    let bytes = Plan::new(dims, max_frames).and_then(|plan| plan.bytes());
+    let bytes = Plan::utterance(dims, dims.mask(max_frames), max_frames).bytes();
     match bytes {
         Some(bytes) if bytes <= MAX_ARENA => Ok(bytes),
         _ => Err(LoadError::Arena {

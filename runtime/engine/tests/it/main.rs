@@ -4,3 +4,4 @@ mod hostile;
 mod no_alloc;
 mod reference;
 mod session;
+mod stream;

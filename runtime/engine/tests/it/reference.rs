@@ -233,21 +233,45 @@ impl<'a> Reference<'a> {
             let offset = i as isize - j as isize;
             within(e.att_left, offset) && within(e.att_right, -offset)
         };
+        // int8 models round what meets in a product; f32 models do not.
+        let query = |x: Vec<f64>| if self.int8 { asymmetric(&x) } else { x };
+        let other = |x: &[f64]| match self.int8 {
+            true => symmetric(x),
+            false => (x.to_vec(), 1.0),
+        };
         let mut context = vec![vec![0.0; d]; frames];
         for i in 0..frames {
             for h in 0..heads {
+                let part = h * d_k..(h + 1) * d_k;
+                let with = |bias: &[f64]| query(part.clone().map(|c| q[i][c] + bias[c]).collect());
+                let (with_u, with_w) = (with(u), with(w));
                 let score = |j: usize| {
+                    let (k, k_step) = other(&k[j][part.clone()]);
                     let p = &positions[&(i as isize - j as isize)];
-                    let terms = (h * d_k..(h + 1) * d_k)
-                        .map(|c| (q[i][c] + u[c]) * k[j][c] + (q[i][c] + w[c]) * p[c]);
-                    (terms.sum::<f64>() / (d_k as f64).sqrt()).exp()
+                    let (p, p_step) = other(&p[part.clone()]);
+                    let dot =
+                        |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                    let sum = k_step * dot(&with_u, &k) + p_step * dot(&with_w, &p);
+                    (sum / (d_k as f64).sqrt()).exp()
                 };
                 let scores: Vec<f64> = (0..frames)
                     .map(|j| if sees(i, j) { score(j) } else { 0.0 })
                     .collect();
                 let total: f64 = scores.iter().sum();
-                for c in h * d_k..(h + 1) * d_k {
-                    context[i][c] = (0..frames).map(|j| scores[j] / total * v[j][c]).sum();
+                let values: Vec<_> = v.iter().map(|v| other(&v[part.clone()])).collect();
+                let mut weights: Vec<f64> = scores
+                    .iter()
+                    .zip(&values)
+                    .map(|(e, (_, step))| e * step)
+                    .collect();
+                if self.int8 {
+                    let unit = weights.iter().fold(0.0f64, |a, &b| a.max(b)) / 65_535.0;
+                    let rounded = |w: &f64| (w / unit).round_ties_even() * unit;
+                    weights = weights.iter().map(rounded).collect();
+                }
+                for (c, to) in context[i][part].iter_mut().enumerate() {
+                    let terms = weights.iter().zip(&values).map(|(w, (v, _))| w * v[c]);
+                    *to = terms.sum::<f64>() / total;
                 }
             }
         }
@@ -270,7 +294,7 @@ impl<'a> Reference<'a> {
                 let from = (t + k)
                     .checked_sub(e.conv_left as usize)
                     .filter(|&from| from < frames);
-                from.map_or(0.0, |from| taps[c * kernel + k] * gated[from][c])
+                from.map_or(0.0, |from| taps[k * d + c] * gated[from][c])
             };
             silu((0..kernel).map(tap).sum::<f64>() + bias[c])
         };
@@ -292,6 +316,22 @@ fn quantise(x: &[f64]) -> (f64, f64) {
         (-lo / scale).round_ties_even()
     };
     (scale, zero)
+}
+
+/// A row as its unsigned codes give it back.
+fn asymmetric(x: &[f64]) -> Vec<f64> {
+    let (scale, zero) = quantise(x);
+    let code = |v: &f64| ((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero;
+    x.iter().map(|v| scale * code(v)).collect()
+}
+
+/// The signed codes of a row, and their step.
+fn symmetric(x: &[f64]) -> (Vec<f64>, f64) {
+    let step = x.iter().fold(0.0f64, |m, v| m.max(v.abs())) / 127.0;
+    (
+        x.iter().map(|v| (v / step).round_ties_even()).collect(),
+        step,
+    )
 }
 
 fn sigmoid(x: f64) -> f64 {

@@ -19,7 +19,7 @@ use crate::gguf::Reader;
 use crate::gguf::{WriteError, Writer};
 
 /// Version of the meaning of the `viseme.*` keys.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Most convolution stages of a front-end.
 pub const MAX_STAGES: usize = 4;

@@ -138,7 +138,7 @@ fn choices() {
             &[Other::Str(""), Other::Str("other"), Other::Str("Video")],
         );
     }
-    out_of_range("viseme.version", &[Other::U32(0), Other::U32(2)]);
+    out_of_range("viseme.version", &[Other::U32(1), Other::U32(3)]);
 }
 
 #[test]

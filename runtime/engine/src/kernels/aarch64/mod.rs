@@ -5,6 +5,7 @@
 //! is sound.
 #![allow(unsafe_code)]
 
+use super::attention::{AttendedInt8, Int8Attention};
 use super::{Kernels, QuantRows, WeightsI8, panels};
 
 mod tiles;
@@ -50,6 +51,10 @@ impl Kernels for Neon {
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
         panels::matmul(NeonTile, x, w, bias, y);
     }
+
+    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+        attention.run(NeonTile, x);
+    }
 }
 
 /// SDOT: Cortex-A55, A76 and A78 (Raspberry Pi 5, Jetson Orin).
@@ -77,6 +82,15 @@ impl Kernels for NeonDot {
         // SAFETY: a value of this type exists only where the CPU has SDOT.
         unsafe { compiled(x, w, bias, y) }
     }
+
+    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+        #[target_feature(enable = "dotprod")]
+        fn compiled(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+            attention.run(DotTile, x);
+        }
+        // SAFETY: a value of this type exists only where the CPU has SDOT.
+        unsafe { compiled(attention, x) }
+    }
 }
 
 /// SMMLA: Cortex-A510, A710, X2, Neoverse V1 and later.
@@ -103,5 +117,14 @@ impl Kernels for NeonI8mm {
         }
         // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
         unsafe { compiled(x, w, bias, y) }
+    }
+
+    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+        #[target_feature(enable = "dotprod,i8mm")]
+        fn compiled(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+            attention.run(MatrixTile, x);
+        }
+        // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
+        unsafe { compiled(attention, x) }
     }
 }

@@ -4,10 +4,12 @@
 //! calling code compiled for them is sound.
 #![allow(unsafe_code)]
 
-use super::attention::{Attended, RelativeAttention};
+use super::attention::slots::{Heads, ValueSlots, VectorSlots};
+use super::attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+use super::depthwise::{Depthwise, Frames};
 use super::elementwise::{self, Activation};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
-use super::{conv_f32, depthwise, norm, panels, portable};
+use super::{conv_f32, norm, panels, portable};
 
 mod tiles;
 
@@ -47,7 +49,13 @@ macro_rules! plain_loops {
             fn activate(activation: Activation, x: &mut [f32]) = Activation::apply;
             fn glu(x: &[f32], channels: usize, y: &mut [f32]) = elementwise::glu;
             fn add_scaled(x: &mut [f32], factor: f32, y: &[f32]) = elementwise::add_scaled;
-            fn depthwise(x: &[f32], taps: &[f32], bias: &[f32], left: usize, y: &mut [f32]) = depthwise::depthwise;
+            fn depthwise(filter: &Depthwise<'_>, x: Frames<'_>, y: &mut [f32]) = Depthwise::run;
+            fn attend_i8(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>)
+                = |attention: &Int8Attention<'_>, x| attention.run($tile, x);
+            fn put_vectors(heads: Heads, first: usize, rows: &[f32], to: &mut VectorSlots<'_>)
+                = |heads, first, rows, to: &mut VectorSlots<'_>| to.put_rows(heads, first, rows);
+            fn put_values(heads: Heads, first: usize, rows: &[f32], to: &mut ValueSlots<'_>)
+                = |heads, first, rows, to: &mut ValueSlots<'_>| to.put_rows(heads, first, rows);
             fn attend(attention: &RelativeAttention<'_>, x: Attended<'_>) = RelativeAttention::run;
             fn pointwise_row(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32])
                 = conv_f32::pointwise_row::<$pixels>;

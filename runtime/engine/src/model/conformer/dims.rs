@@ -5,7 +5,8 @@ use viseme_format::spec::{self, MAX_STAGES, ModelSpec, Weights};
 use super::MAX_BLOCKS;
 use super::load::LoadError;
 use crate::kernels::MAX_INPUTS;
-use crate::kernels::attention::Reach;
+use crate::kernels::attention::slots::Heads;
+use crate::kernels::attention::{Mask, Reach};
 use crate::kernels::elementwise::Activation;
 use crate::kernels::im2row::Windows;
 
@@ -57,7 +58,7 @@ pub(crate) struct Dims {
     /// Values of a frame after the last convolution.
     pub features: usize,
     pub d: usize,
-    pub heads: usize,
+    pub heads: Heads,
     pub ff: usize,
     pub kernel: usize,
     pub conv_left: usize,
@@ -90,7 +91,10 @@ impl Dims {
             stage_count: front.stages().len(),
             features: front.features(conformer.crop.size).unwrap_or(0) as usize,
             d: encoder.d_model as usize,
-            heads: encoder.heads as usize,
+            heads: Heads {
+                count: encoder.heads as usize,
+                width: encoder.head_dim() as usize,
+            },
             ff: encoder.ff as usize,
             kernel: encoder.conv_kernel as usize,
             conv_left: encoder.conv_left as usize,
@@ -134,15 +138,28 @@ impl Dims {
         self.crop * self.crop
     }
 
-    /// What attention can reach in an utterance of at most `frames` frames.
-    pub fn reach(&self, frames: usize) -> Reach {
+    /// What attention sees in an utterance of at most `frames` frames.
+    pub fn mask(&self, frames: usize) -> Mask {
         let most = frames.saturating_sub(1);
-        Reach {
+        Mask::Reach(Reach {
             left: self.att_left.unwrap_or(most).min(most),
             right: self.att_right.unwrap_or(most).min(most),
-        }
+        })
+    }
+
+    /// Frames before a chunk that a stream sees unless told otherwise.
+    pub fn stream_left(&self) -> usize {
+        self.att_left.unwrap_or(DEFAULT_LEFT)
+    }
+
+    /// Whether the depthwise convolution looks at no later frame, as a stream needs.
+    pub fn causal(&self) -> bool {
+        self.conv_left + 1 == self.kernel
     }
 }
+
+/// 2.56 s at 25 frames a second.
+const DEFAULT_LEFT: usize = 64;
 
 fn stage(from: &spec::Stage, side: usize, channels: usize) -> Option<Stage> {
     let windows = Windows {

@@ -8,13 +8,20 @@
 //! Everything but attention and the depthwise convolution works on [`ROWS`] frames at a time, so
 //! that the wide intermediates stay in the cache and the arena stays small. No result depends on
 //! that number: each row is quantised and summed by itself.
+//!
+//! A whole utterance and a step of a stream run the same code. What a block needs of frames before
+//! the ones at hand is in its [`Memory`]: rings, which for an utterance are as long as it.
 
 use core::fmt::Arguments;
 
 use super::dims::Dims;
 use super::linear::{Linear, QuantBuffer};
 use super::load::{LoadError, Tensors};
-use crate::kernels::attention::{Attended, Reach, RelativeAttention};
+use crate::kernels::attention::slots::{Heads, ValueSlots, VectorSlots};
+use crate::kernels::attention::{
+    Attended, AttendedInt8, Int8Attention, Int8Scratch, Mask, RelativeAttention,
+};
+use crate::kernels::depthwise::{Depthwise, Frames};
 use crate::kernels::elementwise::{Activation, transpose_into};
 use crate::kernels::{Kernels, WeightsF32};
 use crate::math;
@@ -55,7 +62,7 @@ pub(crate) struct Attention<'a> {
 pub(crate) struct Convolution<'a> {
     pub norm: Norm<'a>,
     pub pointwise1: Linear<'a>,
-    /// [d, kernel].
+    /// [kernel, d].
     pub depthwise: &'a [f32],
     pub depthwise_bias: &'a [f32],
     pub pointwise2: Linear<'a>,
@@ -77,34 +84,47 @@ pub(crate) struct Shared<'k> {
     pub kernels: &'k dyn Kernels,
     pub d: usize,
     pub ff: usize,
-    pub heads: usize,
-    pub kernel: usize,
+    pub heads: Heads,
     pub conv_left: usize,
     pub activation: Activation,
     pub eps: f32,
     pub int8: bool,
-    pub reach: Reach,
+    pub mask: Mask,
 }
 
-/// The encoder's working memory.
+/// What one block keeps from one run to the next, and its table of positions.
+#[derive(Debug)]
+pub(crate) struct Memory<'s> {
+    /// f32 models: projected positions, transposed, see [`RelativeAttention::positions`].
+    pub positions: &'s mut [f32],
+    /// int8 models: projected positions, see [`Int8Attention::positions`].
+    pub places: VectorSlots<'s>,
+    /// int8 models: keys and values, a ring.
+    pub keys: VectorSlots<'s>,
+    pub values: ValueSlots<'s>,
+    /// What the depthwise convolution sees, [ring, d].
+    pub gated: &'s mut [f32],
+}
+
+/// The encoder's working memory, for as many frames as are run at a time.
 #[derive(Debug)]
 pub(crate) struct Scratch<'s> {
     /// [frames, d].
     pub q: &'s mut [f32],
     /// [frames, d].
     pub v: &'s mut [f32],
-    /// [d, frames].
+    /// f32 models: [d, frames].
     pub keys: &'s mut [f32],
     /// [ROWS, d].
     pub normed: &'s mut [f32],
     /// [ROWS, max(ff, 2d)].
     pub wide: &'s mut [f32],
-    /// [2 · d_k].
+    /// f32 models: [2 · d_k].
     pub queries: &'s mut [f32],
-    /// [frames].
+    /// f32 models: [frames].
     pub scores: &'s mut [f32],
-    /// [kernel, d].
-    pub taps: &'s mut [f32],
+    /// int8 models.
+    pub attention: Int8Scratch<'s>,
 }
 
 impl Norm<'_> {
@@ -127,7 +147,10 @@ impl<'a> Block<'a> {
         let Dims {
             d,
             ff,
-            heads,
+            heads: Heads {
+                count: heads,
+                width,
+            },
             kernel,
             ..
         } = *dims;
@@ -151,13 +174,13 @@ impl<'a> Block<'a> {
                 v: linear("att.v", d, d)?,
                 out: linear("att.out", d, d)?,
                 pos: WeightsF32::new(pos, d).ok_or(LoadError::Unsupported("an empty encoder"))?,
-                bias_u: floats("att.bias_u", &[heads, d / heads.max(1)])?,
-                bias_v: floats("att.bias_v", &[heads, d / heads.max(1)])?,
+                bias_u: floats("att.bias_u", &[heads, width])?,
+                bias_v: floats("att.bias_v", &[heads, width])?,
             },
             conv: Convolution {
                 norm: norm("conv.norm")?,
                 pointwise1: linear("conv.pointwise1", 2 * d, d)?,
-                depthwise: floats("conv.depthwise.weight", &[d, kernel])?,
+                depthwise: floats("conv.depthwise.weight", &[kernel, d])?,
                 depthwise_bias: floats("conv.depthwise.bias", &[d])?,
                 pointwise2: linear("conv.pointwise2", d, d)?,
             },
@@ -170,20 +193,20 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Runs the block on `x` ([frames, d]), in place.
-    ///
-    /// `positions` is this block's table, see [`fill_positions`].
+    /// Runs the block on `x` ([frames, d]), in place. `first` is the number of frames that came before, of which
+    /// the memory holds as many as are seen.
     pub fn run(
         &self,
         shared: &Shared<'_>,
-        positions: &[f32],
+        memory: &mut Memory<'_>,
+        first: usize,
         x: &mut [f32],
         s: &mut Scratch<'_>,
         q: &mut QuantBuffer<'_>,
     ) {
         self.ff1.run(shared, x, s, q);
-        self.att.run(shared, positions, x, s, q);
-        self.conv.run(shared, x, s, q);
+        self.att.run(shared, memory, first, x, s, q);
+        self.conv.run(shared, memory.gated, first, x, s, q);
         self.ff2.run(shared, x, s, q);
         for x in x.chunks_mut(ROWS * shared.d) {
             let y = &mut s.normed[..x.len()];
@@ -215,67 +238,133 @@ impl Attention<'_> {
     pub fn run(
         &self,
         c: &Shared<'_>,
-        positions: &[f32],
+        memory: &mut Memory<'_>,
+        first: usize,
         x: &mut [f32],
         s: &mut Scratch<'_>,
         q: &mut QuantBuffer<'_>,
     ) {
-        let frames = x.len() / c.d;
-        let (queries, values) = (&mut s.q[..x.len()], &mut s.v[..x.len()]);
+        let len = x.len();
         for (i, x) in x.chunks(ROWS * c.d).enumerate() {
             let at = i * ROWS * c.d..i * ROWS * c.d + x.len();
             let normed = &mut s.normed[..x.len()];
             self.norm.run(c.kernels, c.eps, x, normed);
             let rows = q.load(c.kernels, c.int8, normed, c.d);
-            self.q.run(c.kernels, rows, &mut queries[at.clone()]);
-            self.v.run(c.kernels, rows, &mut values[at]);
-            let keys = &mut s.wide[..x.len()];
-            self.k.run(c.kernels, rows, keys);
-            transpose_into(keys, c.d, s.keys, frames, i * ROWS);
+            self.q.run(c.kernels, rows, &mut s.q[at.clone()]);
+            let other = &mut s.wide[..x.len()];
+            self.k.run(c.kernels, rows, other);
+            if c.int8 {
+                let first = first + i * ROWS;
+                let (keys, values) = (&mut memory.keys, &mut memory.values);
+                c.kernels.put_vectors(c.heads, first, other, keys);
+                self.v.run(c.kernels, rows, other);
+                c.kernels.put_values(c.heads, first, other, values);
+            } else {
+                transpose_into(other, c.d, s.keys, len / c.d, i * ROWS);
+                self.v.run(c.kernels, rows, &mut s.v[at]);
+            }
         }
-        let attention = RelativeAttention {
-            heads: c.heads,
-            bias_u: self.bias_u,
-            bias_v: self.bias_v,
-            positions,
-            reach: c.reach,
-            scale: math::rsqrt((c.d / c.heads.max(1)) as f32),
-        };
-        c.kernels.attend(
-            &attention,
-            Attended {
-                q: queries,
-                keys: s.keys,
-                key_stride: frames,
-                v: values,
-                queries: s.queries,
-                scores: s.scores,
-            },
-        );
-        for (x, context) in x.chunks_mut(ROWS * c.d).zip(queries.chunks(ROWS * c.d)) {
+        if c.int8 {
+            self.attend_i8(c, memory, first, len, s);
+        } else {
+            self.attend(c, memory.positions, len, s);
+        }
+        let contexts = s.q[..len].chunks(ROWS * c.d);
+        for (x, context) in x.chunks_mut(ROWS * c.d).zip(contexts) {
             let y = &mut s.normed[..x.len()];
             self.out
                 .run(c.kernels, q.load(c.kernels, c.int8, context, c.d), y);
             c.kernels.add_scaled(x, 1.0, y);
         }
     }
+
+    /// Queries to contexts, in `s.q`.
+    fn attend_i8(
+        &self,
+        c: &Shared<'_>,
+        memory: &Memory<'_>,
+        first: usize,
+        len: usize,
+        s: &mut Scratch<'_>,
+    ) {
+        let attention = Int8Attention {
+            heads: c.heads,
+            bias_u: self.bias_u,
+            bias_v: self.bias_v,
+            positions: &memory.places,
+            mask: c.mask,
+            scale: math::rsqrt(c.heads.width as f32),
+        };
+        let x = AttendedInt8 {
+            q: &mut s.q[..len],
+            first,
+            keys: &memory.keys,
+            values: &memory.values,
+            scratch: s.attention.reborrow(),
+        };
+        c.kernels.attend_i8(&attention, x);
+    }
+
+    /// The same in f32, on a whole utterance.
+    fn attend(&self, c: &Shared<'_>, positions: &[f32], len: usize, s: &mut Scratch<'_>) {
+        let attention = RelativeAttention {
+            heads: c.heads.count,
+            bias_u: self.bias_u,
+            bias_v: self.bias_v,
+            positions,
+            mask: c.mask,
+            scale: math::rsqrt(c.heads.width as f32),
+        };
+        let x = Attended {
+            q: &mut s.q[..len],
+            keys: s.keys,
+            key_stride: len / c.d,
+            v: &s.v[..len],
+            queries: s.queries,
+            scores: s.scores,
+        };
+        c.kernels.attend(&attention, x);
+    }
 }
 
 impl Convolution<'_> {
     /// x += pointwise2(SiLU(depthwise(GLU(pointwise1(LN(x)))))).
-    pub fn run(&self, c: &Shared<'_>, x: &mut [f32], s: &mut Scratch<'_>, q: &mut QuantBuffer<'_>) {
-        let (gated, filtered) = (&mut s.q[..x.len()], &mut s.v[..x.len()]);
-        for (x, gated) in x.chunks(ROWS * c.d).zip(gated.chunks_mut(ROWS * c.d)) {
+    ///
+    /// `gated` is a ring, frame f in row f mod its rows.
+    pub fn run(
+        &self,
+        c: &Shared<'_>,
+        gated: &mut [f32],
+        first: usize,
+        x: &mut [f32],
+        s: &mut Scratch<'_>,
+        q: &mut QuantBuffer<'_>,
+    ) {
+        let ring = (gated.len() / c.d).max(1);
+        for (i, x) in x.chunks(ROWS * c.d).enumerate() {
             let (normed, wide) = (&mut s.normed[..x.len()], &mut s.wide[..2 * x.len()]);
             self.norm.run(c.kernels, c.eps, x, normed);
             self.pointwise1
                 .run(c.kernels, q.load(c.kernels, c.int8, normed, c.d), wide);
-            c.kernels.glu(wide, c.d, gated);
+            for (frame, wide) in (first + i * ROWS..).zip(wide.chunks_exact(2 * c.d)) {
+                let row = frame % ring * c.d;
+                c.kernels.glu(wide, c.d, &mut gated[row..row + c.d]);
+            }
         }
-        transpose_into(self.depthwise, c.kernel, s.taps, c.d, 0);
-        let taps = &s.taps[..c.kernel * c.d];
+        let filtered = &mut s.v[..x.len()];
+        let filter = Depthwise {
+            taps: self.depthwise,
+            bias: self.depthwise_bias,
+            left: c.conv_left,
+        };
+        // The ring holds what the filter sees, and begins again where it ends.
+        let before = first.min(c.conv_left);
+        let start = (first - before) % ring * c.d;
+        let len = before * c.d + x.len();
+        let one = len.min(gated.len() - start);
+        let pieces = [&gated[start..start + one], &gated[..len - one]];
         c.kernels
-            .depthwise(gated, taps, self.depthwise_bias, c.conv_left, filtered);
+            .depthwise(&filter, Frames { pieces, before }, filtered);
         for (x, filtered) in x
             .chunks_mut(ROWS * c.d)
             .zip(filtered.chunks_mut(ROWS * c.d))
@@ -289,33 +378,46 @@ impl Convolution<'_> {
     }
 }
 
-/// Fills the tables of projected position vectors, one after the other for each layer of `layers`,
-/// each transposed to [d, span]: column m is W_pos · sinusoid(left − m), with sinusoid(r) =
-/// sin(r w_k) at 2k and cos(r w_k) at 2k + 1, w_k = 10000^(−2k / d) (Vaswani et al., "Attention Is
-/// All You Need", 2017).
+/// Computes the projected position vectors: the one of slot (or column) m is W_pos · sinusoid(left − m), with
+/// sinusoid(r) = sin(r w_k) at 2k and cos(r w_k) at 2k + 1, w_k = 10000^(−2k / d) (Vaswani et al., "Attention Is
+/// All You Need", 2017). `put` takes the index of the layer, the first slot, and some rows of [d].
 pub(crate) fn fill_positions<'a>(
     c: &Shared<'_>,
     layers: impl Iterator<Item = &'a Attention<'a>> + Clone,
-    tables: &mut [f32],
+    mut put: impl FnMut(usize, usize, &[f32]),
     s: &mut Scratch<'_>,
 ) {
-    let span = c.reach.span();
+    let reach = c.mask.reach();
+    let span = reach.span();
     // As PyTorch code does it: the factor in double precision, its products in single.
     let factor = (-LN_10000 / c.d as f64) as f32;
     for first in (0..span).step_by(ROWS) {
         let rows = ROWS.min(span - first);
         let (waves, projected) = (&mut s.normed[..rows * c.d], &mut s.wide[..rows * c.d]);
         for (m, row) in (first..).zip(waves.chunks_exact_mut(c.d)) {
-            let offset = c.reach.left as f32 - m as f32;
+            let offset = reach.left as f32 - m as f32;
             for (k, pair) in row.chunks_mut(2).enumerate() {
                 let angle = offset * math::exp((2 * k) as f32 * factor);
                 let waves = [math::sin(angle), math::cos(angle)];
                 pair.iter_mut().zip(waves).for_each(|(to, from)| *to = from);
             }
         }
-        for (layer, table) in layers.clone().zip(tables.chunks_exact_mut(c.d * span)) {
+        for (i, layer) in layers.clone().enumerate() {
             c.kernels.matmul_f32(waves, layer.pos, &[], projected);
-            transpose_into(projected, c.d, table, span, first);
+            put(i, first, projected);
+        }
+    }
+}
+
+impl Memory<'_> {
+    /// Takes rows of projected position vectors, the first for slot `first`.
+    pub fn put_positions(&mut self, c: &Shared<'_>, first: usize, rows: &[f32]) {
+        if c.int8 {
+            c.kernels
+                .put_vectors(c.heads, first, rows, &mut self.places);
+        } else {
+            let span = c.mask.reach().span();
+            transpose_into(rows, c.d, self.positions, span, first);
         }
     }
 }

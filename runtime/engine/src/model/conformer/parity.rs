@@ -1,6 +1,7 @@
 //! The encoder against the original: intermediate tensors of Auto-AVSR's PyTorch code
 //! (github.com/mpc001/auto_avsr) on a model of reduced size.
 
+use std::boxed::Box;
 use std::path::PathBuf;
 use std::string::String;
 use std::vec::Vec;
@@ -10,8 +11,9 @@ use safetensors::SafeTensors;
 
 use super::encoder::*;
 use super::linear::{Linear, QuantBuffer, Weight};
-use crate::kernels::attention::Reach;
-use crate::kernels::elementwise::Activation;
+use crate::kernels::attention::slots::{Heads, ValueSlots, VectorSlots};
+use crate::kernels::attention::{Int8Scratch, Mask, Reach};
+use crate::kernels::elementwise::{Activation, transpose_into};
 use crate::kernels::{WeightsF32, detect};
 
 /// The fixture's dimensions: 20 frames, d 64, 4 heads, feed-forward 128, kernel 31, 41 tokens.
@@ -117,7 +119,9 @@ impl<'a> Tensors<'a> {
             let centred = f64::from(bias[c]) - f64::from(mean[c]);
             bias[c] = (centred * scale + f64::from(shift[c])) as f32;
         }
-        (taps.leak(), bias.leak())
+        let mut by_tap = vec![0.0; taps.len()];
+        transpose_into(&taps, KERNEL, &mut by_tap, D, 0);
+        (by_tap.leak(), bias.leak())
     }
 }
 
@@ -126,17 +130,19 @@ fn shared() -> Shared<'static> {
         kernels: detect(),
         d: D,
         ff: FF,
-        heads: 4,
-        kernel: KERNEL,
+        heads: Heads {
+            count: 4,
+            width: D / 4,
+        },
         conv_left: 15,
         activation: Activation::Relu,
         eps: 1e-12,
         int8: false,
         // More room than the utterance needs: offsets are counted from its middle.
-        reach: Reach {
+        mask: Mask::Reach(Reach {
             left: FRAMES + 3,
             right: FRAMES + 5,
-        },
+        }),
     }
 }
 
@@ -145,7 +151,6 @@ fn with_scratch<R>(f: impl FnOnce(&mut Scratch<'_>, &mut QuantBuffer<'_>) -> R) 
     let [mut q, mut v, mut keys] = [(); 3].map(|()| vec![f32::NAN; FRAMES * D]);
     let (mut normed, mut wide) = (vec![f32::NAN; ROWS * D], vec![f32::NAN; ROWS * 2 * D]);
     let (mut queries, mut scores) = (vec![f32::NAN; 2 * D], vec![f32::NAN; FRAMES]);
-    let mut taps = vec![f32::NAN; KERNEL * D];
     let mut scratch = Scratch {
         q: &mut q,
         v: &mut v,
@@ -154,7 +159,14 @@ fn with_scratch<R>(f: impl FnOnce(&mut Scratch<'_>, &mut QuantBuffer<'_>) -> R) 
         wide: &mut wide,
         queries: &mut queries,
         scores: &mut scores,
-        taps: &mut taps,
+        attention: Int8Scratch {
+            query: &mut [],
+            codes: &mut [],
+            scores: &mut [],
+            places: &mut [],
+            weights: &mut [],
+            offsets: &mut [],
+        },
     };
     let mut quant = QuantBuffer {
         codes: &mut [],
@@ -176,16 +188,43 @@ fn assert_close(name: &str, got: &[f32], want: &[f32]) {
     assert!(error <= 1e-4 * largest, "{name}: {error} of {largest}");
 }
 
-fn positions(blocks: &[Block<'static>], scratch: &mut Scratch<'_>) -> Vec<f32> {
-    let c = shared();
-    let mut tables = vec![f32::NAN; blocks.len() * D * c.reach.span()];
-    fill_positions(
-        &c,
-        blocks.iter().map(|block| &block.att),
-        &mut tables,
-        scratch,
-    );
-    tables
+/// Runs `f` with the memories of blocks, their position tables filled.
+fn with_memories<R>(
+    c: &Shared<'_>,
+    attentions: &[&'static Attention<'static>],
+    scratch: &mut Scratch<'_>,
+    f: impl FnOnce(&mut [Memory<'_>], &mut Scratch<'_>) -> R,
+) -> R {
+    let mut floats: Vec<_> = (attentions.iter())
+        .map(|_| {
+            let table = vec![f32::NAN; D * c.mask.reach().span()];
+            (table, vec![f32::NAN; FRAMES * D])
+        })
+        .collect();
+    let mut memories: Vec<Memory<'_>> = (floats.iter_mut())
+        .map(|(positions, gated)| Memory {
+            positions,
+            places: none(),
+            keys: none(),
+            values: ValueSlots {
+                panels: &mut [],
+                scale: &mut [],
+            },
+            gated,
+        })
+        .collect();
+    let layers = attentions.iter().copied();
+    let put = |b: usize, first, rows: &[f32]| memories[b].put_positions(c, first, rows);
+    fill_positions(c, layers, put, scratch);
+    f(&mut memories, scratch)
+}
+
+fn none() -> VectorSlots<'static> {
+    VectorSlots {
+        panels: &mut [],
+        scale: &mut [],
+        sum: &mut [],
+    }
 }
 
 /// Each module of the first block by itself, on the original's inputs.
@@ -194,40 +233,44 @@ fn modules_match_auto_avsr() {
     let Some([model, io]) = fixture() else { return };
     let (model, io) = (Tensors::open(&model), Tensors::open(&io));
     let (c, block) = (shared(), model.block(0));
+    let att: &'static Attention<'static> = Box::leak(Box::new(block.att));
     with_scratch(|s, q| {
-        let table = positions(&[block], s);
-        let mut x = io.get("encoder.embed.x_scaled");
-        let step = |x: &mut Vec<f32>, factor: f32, name: &str, run: &mut dyn FnMut(&mut [f32])| {
-            let before = x.clone();
-            run(x);
-            let name = format!("encoder.layer0.{name}");
-            let want = io.get(&name);
-            let got: Vec<f32> = x
-                .iter()
-                .zip(&before)
-                .map(|(x, b)| (x - b) / factor)
-                .collect();
-            assert_close(&name, &got, &want);
-            // Errors do not add up: go on from the original's output.
-            *x = before
-                .iter()
-                .zip(&want)
-                .map(|(b, w)| b + factor * w)
-                .collect();
-        };
-        step(&mut x, 0.5, "ff_macaron", &mut |x| {
-            block.ff1.run(&c, x, s, q)
-        });
-        step(&mut x, 1.0, "self_attn", &mut |x| {
-            block.att.run(&c, &table, x, s, q)
-        });
-        step(&mut x, 1.0, "conv_module", &mut |x| {
-            block.conv.run(&c, x, s, q)
-        });
-        step(&mut x, 0.5, "ff", &mut |x| block.ff2.run(&c, x, s, q));
-        let mut y = vec![f32::NAN; x.len()];
-        block.norm.run(c.kernels, c.eps, &x, &mut y);
-        assert_close("encoder.layer0.out", &y, &io.get("encoder.layer0.out"));
+        with_memories(&c, &[att], s, |memories, s| {
+            let memory = &mut memories[0];
+            let mut x = io.get("encoder.embed.x_scaled");
+            let step =
+                |x: &mut Vec<f32>, factor: f32, name: &str, run: &mut dyn FnMut(&mut [f32])| {
+                    let before = x.clone();
+                    run(x);
+                    let name = format!("encoder.layer0.{name}");
+                    let want = io.get(&name);
+                    let got: Vec<f32> = x
+                        .iter()
+                        .zip(&before)
+                        .map(|(x, b)| (x - b) / factor)
+                        .collect();
+                    assert_close(&name, &got, &want);
+                    // Errors do not add up: go on from the original's output.
+                    *x = before
+                        .iter()
+                        .zip(&want)
+                        .map(|(b, w)| b + factor * w)
+                        .collect();
+                };
+            step(&mut x, 0.5, "ff_macaron", &mut |x| {
+                block.ff1.run(&c, x, s, q)
+            });
+            step(&mut x, 1.0, "self_attn", &mut |x| {
+                block.att.run(&c, memory, 0, x, s, q)
+            });
+            step(&mut x, 1.0, "conv_module", &mut |x| {
+                block.conv.run(&c, memory.gated, 0, x, s, q)
+            });
+            step(&mut x, 0.5, "ff", &mut |x| block.ff2.run(&c, x, s, q));
+            let mut y = vec![f32::NAN; x.len()];
+            block.norm.run(c.kernels, c.eps, &x, &mut y);
+            assert_close("encoder.layer0.out", &y, &io.get("encoder.layer0.out"));
+        })
     });
 }
 
@@ -239,25 +282,27 @@ fn the_encoder_matches_auto_avsr() {
     let c = shared();
     let blocks = [0, 1].map(|b| model.block(b));
     assert_eq!(blocks.len(), BLOCKS);
+    let attentions = blocks.map(|block| &*Box::leak(Box::new(block.att)));
     with_scratch(|s, q| {
-        let tables = positions(&blocks, s);
-        let mut x = io.get("encoder.embed.x_scaled");
-        for (b, table) in tables.chunks(D * c.reach.span()).enumerate() {
-            blocks[b].run(&c, table, &mut x, s, q);
-            let name = format!("encoder.layer{b}.out");
-            assert_close(&name, &x, &io.get(&name));
-        }
-        let mut y = vec![f32::NAN; x.len()];
-        model
-            .norm("encoder.after_norm".into())
-            .run(c.kernels, c.eps, &x, &mut y);
-        assert_close("encoder.out", &y, &io.get("encoder.out"));
-        let mut logits = vec![f32::NAN; FRAMES * 41];
-        let rows = q.load(c.kernels, false, &y, D);
-        model
-            .linear("ctc.ctc_lo".into(), D)
-            .run(c.kernels, rows, &mut logits);
-        assert_close("ctc.logits", &logits, &io.get("ctc.logits"));
+        with_memories(&c, &attentions, s, |memories, s| {
+            let mut x = io.get("encoder.embed.x_scaled");
+            for (b, memory) in memories.iter_mut().enumerate() {
+                blocks[b].run(&c, memory, 0, &mut x, s, q);
+                let name = format!("encoder.layer{b}.out");
+                assert_close(&name, &x, &io.get(&name));
+            }
+            let mut y = vec![f32::NAN; x.len()];
+            model
+                .norm("encoder.after_norm".into())
+                .run(c.kernels, c.eps, &x, &mut y);
+            assert_close("encoder.out", &y, &io.get("encoder.out"));
+            let mut logits = vec![f32::NAN; FRAMES * 41];
+            let rows = q.load(c.kernels, false, &y, D);
+            model
+                .linear("ctc.ctc_lo".into(), D)
+                .run(c.kernels, rows, &mut logits);
+            assert_close("ctc.logits", &logits, &io.get("ctc.logits"));
+        })
     });
 }
 
@@ -273,17 +318,17 @@ fn sinusoids_match_auto_avsr() {
         ..model.block(0).att
     };
     let c = Shared {
-        reach: Reach {
+        mask: Mask::Reach(Reach {
             left: FRAMES - 1,
             right: FRAMES - 1,
-        },
+        }),
         ..shared()
     };
-    let mut table = vec![f32::NAN; D * c.reach.span()];
-    with_scratch(|s, _| fill_positions(&c, [&att].into_iter(), &mut table, s));
-    // The original's row 0 is the largest offset, as our column 0 is.
+    let span = c.mask.reach().span();
+    let mut got = vec![f32::NAN; D * span];
+    let put = |_, first: usize, rows: &[f32]| got[first * D..][..rows.len()].copy_from_slice(rows);
+    with_scratch(|s, _| fill_positions(&c, [&att].into_iter(), put, s));
+    // The original's row 0 is the largest offset, as ours is.
     let want = io.get("encoder.embed.pos_emb");
-    let span = c.reach.span();
-    let got: Vec<f32> = (0..span * D).map(|i| table[i % D * span + i / D]).collect();
     assert_close("encoder.embed.pos_emb", &got, &want);
 }

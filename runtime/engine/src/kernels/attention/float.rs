@@ -1,8 +1,7 @@
-//! Multi-head self-attention with relative positions (Dai et al., "Transformer-XL: Attentive
-//! Language Models beyond a Fixed-Length Context", 2019, section 3.3), as Auto-AVSR's conformer
-//! (github.com/mpc001/auto_avsr, `rel_mha` in its "latest" form) computes it.
+//! Attention in f32.
 
-use super::norm::softmax;
+use super::Mask;
+use crate::kernels::norm::softmax;
 
 /// What one attention layer needs besides its inputs.
 #[derive(Clone, Copy, Debug)]
@@ -13,29 +12,13 @@ pub struct RelativeAttention<'a> {
     pub bias_u: &'a [f32],
     /// Added to the queries that meet positions, [H, d_k].
     pub bias_v: &'a [f32],
-    /// Projected position vectors, transposed: [d, reach.span()]; column m is the offset
-    /// i − j = reach.left − m of query i from key j, so that it grows with j.
+    /// Projected position vectors, transposed: [d, span] of the mask's reach; column m is the offset
+    /// i − j = left − m of query i from key j, so that it grows with j.
     pub positions: &'a [f32],
     /// Which keys a query sees.
-    pub reach: Reach,
+    pub mask: Mask,
     /// 1 / sqrt(d_k).
     pub scale: f32,
-}
-
-/// Query i sees the keys i − left ..= i + right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// Frames to the left.
-    pub left: usize,
-    /// Frames to the right.
-    pub right: usize,
-}
-
-impl Reach {
-    /// Number of different offsets.
-    pub fn span(&self) -> usize {
-        self.left + 1 + self.right
-    }
 }
 
 /// The inputs of one attention layer, and its working memory.
@@ -80,10 +63,12 @@ impl RelativeAttention<'_> {
         for head in 0..self.heads {
             let part = head * d_k..(head + 1) * d_k;
             for i in 0..frames {
-                let seen = i.saturating_sub(self.reach.left)..frames.min(i + self.reach.right + 1);
+                let seen = self.mask.seen(i, frames);
                 let scores = &mut scores[..seen.len()];
                 let query = &mut q[i * d..][part.clone()];
-                self.score(head, i, query, keys, key_stride, queries, scores);
+                self.score(
+                    head, i, seen.start, query, keys, key_stride, queries, scores,
+                );
                 softmax(scores);
                 let values = v[seen.start * d..seen.end * d].chunks_exact(d);
                 weigh(scores, values.map(|v| &v[part.clone()]), query);
@@ -98,6 +83,7 @@ impl RelativeAttention<'_> {
         &self,
         head: usize,
         i: usize,
+        first_key: usize,
         query: &[f32],
         keys: &[f32],
         key_stride: usize,
@@ -111,9 +97,9 @@ impl RelativeAttention<'_> {
             with_u[c] = q + self.bias_u[at + c];
             with_v[c] = q + self.bias_v[at + c];
         }
-        let first_key = i.saturating_sub(self.reach.left);
-        let first_position = first_key + self.reach.left - i;
-        let (span, len) = (self.reach.span(), scores.len());
+        let reach = self.mask.reach();
+        let first_position = first_key + reach.left - i;
+        let (span, len) = (reach.span(), scores.len());
         let element = |c: usize| {
             let keys = &keys[(at + c) * key_stride + first_key..][..len];
             let positions = &self.positions[(at + c) * span + first_position..][..len];
@@ -163,6 +149,7 @@ fn weigh<'a>(weights: &[f32], mut values: impl Iterator<Item = &'a [f32]>, conte
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::attention::Reach;
     use std::vec::Vec;
 
     fn noise(seed: usize, len: usize) -> Vec<f32> {
@@ -197,7 +184,7 @@ mod tests {
                 bias_u: &bias_u,
                 bias_v: &bias_v,
                 positions: &positions,
-                reach,
+                mask: Mask::Reach(reach),
                 scale: 0.7,
             };
             let mut got = q.clone();
