@@ -27,7 +27,8 @@ pub fn checkpoint<E>(
 /// Visits every tensor of a model file.
 ///
 /// With [`Weights::Int8`] a matrix `X.weight` is I8, its shape that of its [`panels`], and is followed by `X.scale`
-/// (F32) and `X.colsum` (I32), one element per output.
+/// (F32) and `X.colsum` (I32), one element per output. With [`Weights::Int4`] that holds too, but those matrices that
+/// are [`stored`] in four bits have the shape of [`panels::int4`].
 ///
 /// # Errors
 /// The first error of `visit`, which ends the walk.
@@ -36,34 +37,65 @@ pub fn model<E>(
     weights: Weights,
     mut visit: impl FnMut(&str, &[usize], DType) -> Result<(), E>,
 ) -> Result<(), E> {
-    walk(spec, &mut |name, shape, part| match (part, weights) {
-        (Part::BatchNorm, _) => Ok(()),
-        (Part::Matrix, Weights::Int8) => {
-            let stem = name.strip_suffix("weight").unwrap_or(name);
-            let rows = &shape[..1];
-            let inputs = shape[1..].iter().product();
-            visit(name, &panels::shape(shape[0], inputs), DType::I8)?;
-            visit(
-                &TensorName::new(format_args!("{stem}scale")),
-                rows,
-                DType::F32,
-            )?;
-            visit(
-                &TensorName::new(format_args!("{stem}colsum")),
-                rows,
-                DType::I32,
-            )
-        }
-        (Part::Matrix, Weights::F32) | (Part::Vector | Part::Folded, _) => {
-            visit(name, shape, DType::F32)
-        }
+    walk(
+        spec,
+        &mut |name, shape, part| match (part, stored(weights, name)) {
+            (Part::BatchNorm, _) => Ok(()),
+            (Part::Matrix, stored @ (Weights::Int8 | Weights::Int4)) => {
+                let stem = name.strip_suffix("weight").unwrap_or(name);
+                let rows = &shape[..1];
+                let inputs = shape[1..].iter().product();
+                let packed = match stored {
+                    Weights::Int4 => panels::int4::shape(shape[0], inputs),
+                    _ => panels::shape(shape[0], inputs),
+                };
+                visit(name, &packed, DType::I8)?;
+                visit(
+                    &TensorName::new(format_args!("{stem}scale")),
+                    rows,
+                    DType::F32,
+                )?;
+                visit(
+                    &TensorName::new(format_args!("{stem}colsum")),
+                    rows,
+                    DType::I32,
+                )
+            }
+            (Part::Matrix, Weights::F32) | (Part::Vector | Part::Folded, _) => {
+                visit(name, shape, DType::F32)
+            }
+        },
+    )
+}
+
+/// How a model of these weights stores the matrix of this name (or of a name that begins so): in an int4 model only the
+/// encoder's blocks have four bits (`SPEC.md`, section 3).
+pub fn stored(weights: Weights, name: &str) -> Weights {
+    match weights {
+        Weights::Int4 if !name.starts_with("encoder.") => Weights::Int8,
+        weights => weights,
+    }
+}
+
+/// Visits the matrices that a model of these weights stores in four bits, with their shapes; those of the encoder's
+/// blocks are in a checkpoint as they are in a model, so that a trainer can round them as an exporter will.
+///
+/// # Errors
+/// The first error of `visit`, which ends the walk.
+pub fn int4_matrices<E>(
+    spec: &Conformer<'_>,
+    mut visit: impl FnMut(&str, &[usize]) -> Result<(), E>,
+) -> Result<(), E> {
+    walk(spec, &mut |name, shape, part| match part {
+        Part::Matrix if stored(Weights::Int4, name) == Weights::Int4 => visit(name, shape),
+        _ => Ok(()),
     })
 }
 
 /// What becomes of a tensor between checkpoint and model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Quantised in rows when the model is int8.
+    /// Quantised in rows when the model is int8 or int4.
     Matrix,
     /// Always F32.
     Vector,

@@ -78,6 +78,9 @@ pub enum Weights {
     F32,
     /// Matrices are I8 rows with one scale per row; the rest is F32.
     Int8,
+    /// As `Int8`, but the matrices of the encoder's blocks have two weights in a byte
+    /// ([`layout::stored`](crate::layout::stored)).
+    Int4,
 }
 
 /// A recogniser of family `viseme-conformer`.
