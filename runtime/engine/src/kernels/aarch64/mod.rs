@@ -1,11 +1,11 @@
 //! AArch64.
 //!
-//! Every AArch64 CPU has NEON, for which the plain loops are compiled anyway; what differs is the int8 product. A value
+//! Every AArch64 CPU has NEON, for which the plain loops are compiled anyway; what differs is the int8 or int4 product. A value
 //! of each type here exists only where the CPU has its instructions, and that is why calling code compiled for them
 //! is sound.
 #![allow(unsafe_code)]
 
-use super::{Kernels, QuantRows, WeightsI8, panels};
+use super::{Kernels, QuantRows, WeightsI4, WeightsI8, panels};
 
 mod tiles;
 
@@ -50,6 +50,10 @@ impl Kernels for Neon {
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
         panels::matmul(NeonTile, x, w, bias, y);
     }
+
+    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+        panels::matmul(NeonTile, x, w, bias, y);
+    }
 }
 
 /// SDOT: Cortex-A55, A76 and A78 (Raspberry Pi 5, Jetson Orin).
@@ -77,6 +81,15 @@ impl Kernels for NeonDot {
         // SAFETY: a value of this type exists only where the CPU has SDOT.
         unsafe { compiled(x, w, bias, y) }
     }
+
+    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+        #[target_feature(enable = "dotprod")]
+        fn compiled(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+            panels::matmul(DotTile, x, w, bias, y);
+        }
+        // SAFETY: a value of this type exists only where the CPU has SDOT.
+        unsafe { compiled(x, w, bias, y) }
+    }
 }
 
 /// SMMLA: Cortex-A510, A710, X2, Neoverse V1 and later.
@@ -99,6 +112,15 @@ impl Kernels for NeonI8mm {
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
         #[target_feature(enable = "dotprod,i8mm")]
         fn compiled(x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
+            panels::matmul(MatrixTile, x, w, bias, y);
+        }
+        // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
+        unsafe { compiled(x, w, bias, y) }
+    }
+
+    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+        #[target_feature(enable = "dotprod,i8mm")]
+        fn compiled(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
             panels::matmul(MatrixTile, x, w, bias, y);
         }
         // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
