@@ -53,7 +53,7 @@ fn products(kernels: &dyn Kernels) {
             panels::pack(&vec![5i8; n * k], k),
         );
         let (scale, zero) = (vec![1f32; m], vec![7i32; m]);
-        let (row_scale, colsum) = (vec![1f32; n], vec![5 * k as i32; n]);
+        let (row_scale, colsum, bias) = (vec![1f32; n], vec![5 * k as i32; n], vec![0.5f32; n]);
         let w = WeightsF32::new(&w, k).unwrap();
         let w4 = panels::int4::pack(&vec![5i8; n * k], k);
         let w4 = WeightsI4::new(&w4, &row_scale, &colsum, k).unwrap();
@@ -64,11 +64,16 @@ fn products(kernels: &dyn Kernels) {
             zero: &zero,
         };
         let macs = (m * k * n) as f64 / 1e9;
-        let f32s = macs / seconds(|| kernels.matmul_f32(black_box(&x), w, &[], black_box(&mut y)));
-        let int8 =
-            macs / seconds(|| kernels.matmul_i8(black_box(rows), w8, &[], black_box(&mut y)));
-        let int4 =
-            macs / seconds(|| kernels.matmul_i4(black_box(rows), w4, &[], black_box(&mut y)));
+        let f32s = macs
+            / seconds(|| kernels.matmul_f32(black_box(&x), w, black_box(&bias), black_box(&mut y)));
+        let int8 = macs
+            / seconds(|| {
+                kernels.matmul_i8(black_box(rows), w8, black_box(&bias), black_box(&mut y))
+            });
+        let int4 = macs
+            / seconds(|| {
+                kernels.matmul_i4(black_box(rows), w4, black_box(&bias), black_box(&mut y))
+            });
         println!("{m:>4} {k:>5} {n:>5}  {f32s:>12.1} {int8:>12.1} {int4:>12.1}");
     }
 }

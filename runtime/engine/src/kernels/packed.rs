@@ -25,11 +25,27 @@ pub trait Unit: Copy {
 
     /// The group at `index`, which is below [`GROUPS`](Self::GROUPS).
     fn group(&self, index: usize) -> Group;
+
+    /// All groups with their indices.
+    fn groups(&self) -> impl Iterator<Item = (usize, Group)> {
+        (0..Self::GROUPS).map(|index| (index, self.group(index)))
+    }
+
+    /// Adds the weights of each output to its sum.
+    #[inline(always)]
+    fn add_to(&self, sums: &mut [i32; OUTPUTS]) {
+        for index in 0..Self::GROUPS {
+            for (sum, four) in sums.iter_mut().zip(self.group(index)) {
+                *sum += four.into_iter().map(i32::from).sum::<i32>();
+            }
+        }
+    }
 }
 
 impl Unit for Group {
     const GROUPS: usize = 1;
 
+    #[inline(always)]
     fn group(&self, _: usize) -> Group {
         *self
     }
@@ -40,7 +56,13 @@ impl Unit for Pair {
 
     #[inline(always)]
     fn group(&self, index: usize) -> Group {
-        self.map(|four| four.map(|byte| int4::halves(byte)[index]))
+        let left = if index == 0 { 4 } else { 0 };
+        let mut group = [[0; INPUTS]; OUTPUTS];
+        let to = group.as_flattened_mut().iter_mut();
+        for (to, &byte) in to.zip(self.as_flattened()) {
+            *to = ((byte << left) as i8) >> 4;
+        }
+        group
     }
 }
 
@@ -123,30 +145,34 @@ impl<'a, U: Unit> Packed<'a, U> {
 
     /// Whether what the panels hold beyond the outputs and inputs is 0.
     pub fn padding_is_zero(&self) -> bool {
-        self.each_panel(|first, groups| {
-            let outputs = (self.outputs() - first).min(OUTPUTS);
-            groups.enumerate().all(|(g, group)| {
-                let inputs = self.inputs.saturating_sub(g * INPUTS).min(INPUTS);
-                let (used, spare) = group.split_at(outputs);
-                used.iter()
-                    .all(|four| four[inputs..] == [0; INPUTS][inputs..])
-                    && spare.iter().all(|four| *four == [0; INPUTS])
-            })
-        })
+        let units = self.units();
+        // Only the last unit of a panel, and the last panel, can hold more than there is.
+        let whole = (units - 1) * U::GROUPS * INPUTS;
+        let ends = self.panels.chunks_exact(units).filter_map(<[U]>::last);
+        let inputs_end = self.inputs - whole == U::GROUPS * INPUTS
+            || ends.flat_map(Unit::groups).all(|(g, group)| {
+                let used = self.inputs.saturating_sub(whole + g * INPUTS);
+                let mut fours = group.iter();
+                fours.all(|four| four.iter().skip(used).all(|&w| w == 0))
+            });
+        let outputs = self.outputs() % OUTPUTS;
+        let last = &self.panels[self.panels.len() - units..];
+        let outputs_end = outputs == 0
+            || (last.iter().flat_map(Unit::groups))
+                .all(|(_, group)| group[outputs..].as_flattened().iter().all(|&w| w == 0));
+        inputs_end && outputs_end
     }
 
     /// Whether `colsum` is what it says.
     pub fn sums_hold(&self) -> bool {
-        self.each_panel(|first, groups| {
-            let want = &self.colsum[first..];
-            let mut sums = [0i32; OUTPUTS];
-            for group in groups {
-                for (sum, four) in sums.iter_mut().zip(group) {
-                    *sum += four.into_iter().map(i32::from).sum::<i32>();
-                }
-            }
-            sums.iter().zip(want).all(|(sum, want)| sum == want)
-        })
+        let panels = self.panels.chunks_exact(self.units());
+        panels
+            .zip(self.colsum.chunks(OUTPUTS))
+            .all(|(panel, want)| {
+                let mut sums = [0i32; OUTPUTS];
+                panel.iter().for_each(|unit| unit.add_to(&mut sums));
+                sums[..want.len()] == *want
+            })
     }
 
     /// All panels, unit by unit.
@@ -162,32 +188,6 @@ impl<'a, U: Unit> Packed<'a, U> {
     /// Sum of the weights of each output.
     pub fn colsum(&self) -> &'a [i32] {
         self.colsum
-    }
-
-    /// Whether `holds` for each panel: its first output, and its groups.
-    fn each_panel(&self, holds: impl Fn(usize, Groups<'a, U>) -> bool) -> bool {
-        let panels = self.panels.chunks_exact(self.units()).enumerate();
-        let mut checks =
-            panels.map(|(panel, units)| holds(panel * OUTPUTS, Groups { units, next: 0 }));
-        checks.all(|check| check)
-    }
-}
-
-/// The groups of a panel, front to back.
-struct Groups<'a, U> {
-    units: &'a [U],
-    next: usize,
-}
-
-impl<U: Unit> Iterator for Groups<'_, U> {
-    type Item = Group;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Group> {
-        let unit = self.units.get(self.next / U::GROUPS)?;
-        let group = unit.group(self.next % U::GROUPS);
-        self.next += 1;
-        Some(group)
     }
 }
 

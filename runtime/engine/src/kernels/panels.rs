@@ -109,13 +109,14 @@ impl<U: Unit, T: Tile<U>> Block<'_, U, T> {
         let mut first = self.first;
         for panels in &mut panels {
             let w: [&[U]; P] = from_fn(|p| &panels[p * units..][..units]);
-            for sums in self.tile.sums(x, w) {
+            let all = self.tile.sums(x, w);
+            for sums in &all {
                 self.finish(row, first, sums, y);
                 first += OUTPUTS;
             }
         }
         for panel in panels.remainder().chunks_exact(units) {
-            let [sums] = self.tile.sums(x, [panel]);
+            let [sums] = &self.tile.sums(x, [panel]);
             self.finish(row, first, sums, y);
             first += OUTPUTS;
         }
@@ -123,20 +124,24 @@ impl<U: Unit, T: Tile<U>> Block<'_, U, T> {
 
     /// Sums to results: y = s · scale · (acc − zero · colsum) + bias.
     #[inline(always)]
-    fn finish<const M: usize>(&self, row: usize, first: usize, sums: [Sums; M], y: &mut [f32]) {
+    fn finish<const M: usize>(&self, row: usize, first: usize, sums: &[Sums; M], y: &mut [f32]) {
         let outputs = self.w.outputs();
         let scale = sixteen(self.w.scale(), first);
         let colsum = sixteen(self.w.colsum(), first);
         let bias = sixteen(self.bias, first);
-        for (m, sums) in (row..).zip(sums) {
-            let (s, zero) = (self.x.scale[m], self.x.zero[m] - T::OFFSET);
-            let values: [f32; OUTPUTS] = from_fn(|j| {
+        let (x_scale, x_zero) = (&self.x.scale[row..][..M], &self.x.zero[row..][..M]);
+        let left = outputs - first;
+        for (m, sums) in sums.iter().enumerate() {
+            let (s, zero) = (x_scale[m], x_zero[m] - T::OFFSET);
+            let mut values = [0.0; OUTPUTS];
+            for (j, value) in values.iter_mut().enumerate() {
                 let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
-                s * scale[j] * acc as f32 + bias[j]
-            });
-            let y = &mut y[m * outputs..][..outputs][first..];
+                *value = s * scale[j] * acc as f32 + bias[j];
+            }
+            let y = &mut y[(row + m) * outputs + first..][..left];
             match y.first_chunk_mut() {
                 Some(y) => *y = values,
+                // Not a copy: the compiler would make one call of both.
                 None => y.iter_mut().zip(values).for_each(|(y, v)| *y = v),
             }
         }
@@ -149,7 +154,11 @@ fn sixteen<E: Copy + Default>(values: &[E], at: usize) -> [E; OUTPUTS] {
     let values = values.get(at..).unwrap_or(&[]);
     match values.first_chunk() {
         Some(chunk) => *chunk,
-        None => from_fn(|j| values.get(j).copied().unwrap_or_default()),
+        None => {
+            let mut chunk = [E::default(); OUTPUTS];
+            chunk.iter_mut().zip(values).for_each(|(c, v)| *c = *v);
+            chunk
+        }
     }
 }
 

@@ -59,44 +59,57 @@ impl Tile<Pair> for Avx512VnniTile {
         // SAFETY: inlined only into functions compiled for AVX-512 with VNNI; `i` is below the length of every panel,
         // and the groups below that of every row.
         unsafe {
-            let low = |w: __m512i| {
-                _mm512_and_si512(_mm512_slli_epi16::<4>(w), _mm512_set1_epi8(HIGH_HALF))
-            };
-            let high = |w: __m512i| _mm512_and_si512(w, _mm512_set1_epi8(HIGH_HALF));
-            let load =
-                |w: &[Pair], i: usize| _mm512_loadu_si512(w.get_unchecked(i).as_ptr().cast());
-            let codes =
-                |x: &[[u8; 4]], g| _mm512_set1_epi32(i32::from_le_bytes(*x.get_unchecked(g)));
             let mut sums = [[[_mm512_setzero_si512(); 2]; M]; P];
             for i in 0..pairs {
-                let w = w.map(|w| load(w, i)).map(|w| [low(w), high(w)]);
+                let mut halves = [[_mm512_setzero_si512(); 2]; P];
+                for p in 0..P {
+                    let w = _mm512_loadu_si512(w[p].get_unchecked(i).as_ptr().cast());
+                    halves[p] = sixteenfold(w);
+                }
                 for half in 0..2 {
                     for m in 0..M {
-                        let x = codes(x[m], 2 * i + half);
+                        let x = *x[m].get_unchecked(2 * i + half);
+                        let x = _mm512_set1_epi32(i32::from_le_bytes(x));
                         for p in 0..P {
                             let sum = &mut sums[p][m][half % chains];
-                            *sum = _mm512_dpbusd_epi32(*sum, x, w[p][half]);
+                            *sum = _mm512_dpbusd_epi32(*sum, x, halves[p][half]);
                         }
                     }
                 }
             }
             if odd {
-                for m in 0..M {
-                    let x = codes(x[m], 2 * pairs);
-                    for p in 0..P {
+                for p in 0..P {
+                    let w = _mm512_loadu_si512(w[p].get_unchecked(pairs).as_ptr().cast());
+                    let [low, _] = sixteenfold(w);
+                    for m in 0..M {
+                        let x = i32::from_le_bytes(*x[m].get_unchecked(2 * pairs));
                         let sum = &mut sums[p][m][0];
-                        *sum = _mm512_dpbusd_epi32(*sum, x, low(load(w[p], pairs)));
+                        *sum = _mm512_dpbusd_epi32(*sum, _mm512_set1_epi32(x), low);
                     }
                 }
             }
-            sums.map(|row| {
-                row.map(|[a, b]| {
+            let mut all = [[[0; OUTPUTS]; M]; P];
+            for p in 0..P {
+                for m in 0..M {
+                    let [a, b] = sums[p][m];
                     let sums = _mm512_srai_epi32::<4>(_mm512_add_epi32(a, b));
-                    core::mem::transmute::<__m512i, Sums>(sums)
-                })
-            })
+                    all[p][m] = core::mem::transmute::<__m512i, Sums>(sums);
+                }
+            }
+            all
         }
     }
+}
+
+/// The numbers in the low and in the high halves of bytes, times 16.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn sixteenfold(bytes: __m512i) -> [__m512i; 2] {
+    let high_half = _mm512_set1_epi8(HIGH_HALF);
+    [
+        _mm512_and_si512(_mm512_slli_epi16::<4>(bytes), high_half),
+        _mm512_and_si512(bytes, high_half),
+    ]
 }
 
 /// The bits of a byte's high half.
