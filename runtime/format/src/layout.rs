@@ -77,19 +77,28 @@ pub fn stored(weights: Weights, name: &str) -> Weights {
     }
 }
 
-/// Visits the matrices that a model of these weights stores in four bits, with their shapes; those of the encoder's
-/// blocks are in a checkpoint as they are in a model, so that a trainer can round them as an exporter will.
+/// Visits the matrices: those tensors that have fewer bits than a float in an int8 or int4 model. A trainer can round
+/// them as an exporter will; folding a batch norm only multiplies whole rows.
 ///
 /// # Errors
 /// The first error of `visit`, which ends the walk.
-pub fn int4_matrices<E>(
+pub fn matrices<E>(
     spec: &Conformer<'_>,
     mut visit: impl FnMut(&str, &[usize]) -> Result<(), E>,
 ) -> Result<(), E> {
     walk(spec, &mut |name, shape, part| match part {
-        Part::Matrix if stored(Weights::Int4, name) == Weights::Int4 => visit(name, shape),
-        _ => Ok(()),
+        Part::Matrix => visit(name, shape),
+        Part::Vector | Part::BatchNorm | Part::Folded => Ok(()),
     })
+}
+
+/// The largest code of a quantised matrix: 127, or 7 in four bits; `None` for one that stays F32.
+pub fn top(stored: Weights) -> Option<i8> {
+    match stored {
+        Weights::F32 => None,
+        Weights::Int8 => Some(i8::MAX),
+        Weights::Int4 => Some(panels::int4::MAX),
+    }
 }
 
 /// What becomes of a tensor between checkpoint and model.

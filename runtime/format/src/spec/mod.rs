@@ -83,6 +83,17 @@ pub enum Weights {
     Int4,
 }
 
+/// As the file says it.
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Weights::F32 => "f32",
+            Weights::Int8 => "int8",
+            Weights::Int4 => "int4",
+        })
+    }
+}
+
 /// A recogniser of family `viseme-conformer`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conformer<'a> {
