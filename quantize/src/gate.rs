@@ -1,4 +1,4 @@
-//! The gate: an int8 model that reads worse than its f32 original is not written.
+//! The gate: a quantised model that reads worse than its f32 original is not written.
 
 use std::fmt;
 
@@ -9,8 +9,9 @@ use viseme_engine::decode;
 use viseme_engine::model::conformer::Model;
 use viseme_engine::preprocess::crop::{PATCH, centre};
 use viseme_engine::session::{Options, Session};
+use viseme_format::spec::Weights;
 
-/// Most points of word error rate that int8 may lose.
+/// Most points of word error rate that rounding may lose.
 pub const LIMIT: f64 = 0.5;
 
 /// Both models on the same clips, decoded greedily.
@@ -20,6 +21,8 @@ pub struct Verdict {
     pub original: Evaluation,
     /// The quantised one.
     pub quantised: Evaluation,
+    /// How the quantised one stores its matrices.
+    pub weights: Weights,
     /// Root of the summed squared difference of the logits over that of the f32 logits.
     pub relative_rms: f64,
 }
@@ -35,8 +38,12 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WER on {} clips: f32 {:.2} %, int8 {:.2} % (greedy); logits relative RMS error {:.4}",
-            self.original.clips, self.original.wer, self.quantised.wer, self.relative_rms
+            "WER on {} clips: f32 {:.2} %, {} {:.2} % (greedy); logits relative RMS error {:.4}",
+            self.original.clips,
+            self.original.wer,
+            self.weights,
+            self.quantised.wer,
+            self.relative_rms
         )
     }
 }
@@ -49,6 +56,7 @@ pub fn compare(original: &[u8], quantised: &[u8], clips: &[ClipCrops]) -> Result
         relative_rms: relative_rms(&original, &quantised, clips)?,
         original: measure(&original, clips)?,
         quantised: measure(&quantised, clips)?,
+        weights: quantised.spec().weights,
     })
 }
 
@@ -110,6 +118,7 @@ mod tests {
             let verdict = Verdict {
                 original: evaluation(original),
                 quantised: evaluation(quantised),
+                weights: Weights::Int8,
                 relative_rms: 0.0,
             };
             verdict.passes()

@@ -1,7 +1,7 @@
 //! Trained checkpoints to Viseme model files.
 //!
-//! `checkpoint` reads what the trainer wrote, `fold` merges what is linear, `pack` rounds to int8
-//! and writes the file, `gate` refuses a file whose word error rate suffered.
+//! `checkpoint` reads what the trainer wrote, `fold` merges what is linear, `pack` rounds to int8 or
+//! int4 and writes the file, `gate` refuses a file whose word error rate suffered.
 
 pub mod checkpoint;
 pub mod fold;

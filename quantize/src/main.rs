@@ -22,7 +22,7 @@ struct Cli {
     /// Model file to write.
     #[arg(long)]
     out: PathBuf,
-    /// Precision of the matrices.
+    /// Precision of the matrices; with 4 those outside the encoder's blocks have 8 bits.
     #[arg(long, value_enum, default_value = "8")]
     bits: Bits,
     #[command(flatten)]
@@ -34,6 +34,8 @@ struct Cli {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Bits {
+    #[value(name = "4")]
+    Int4,
     #[value(name = "8")]
     Int8,
     #[value(name = "f32")]
@@ -82,23 +84,37 @@ fn run(cli: &Cli) -> Result<()> {
     }
     let tensors = fold(checkpoint)?;
     let (original, _) = pack(&with_arena(spec, Weights::F32, &tensors)?, &tensors)?;
-    if matches!(cli.bits, Bits::F32) {
-        return write(&cli.out, &original);
-    }
-    let (file, errors) = pack(&with_arena(spec, Weights::Int8, &tensors)?, &tensors)?;
+    let weights = match cli.bits {
+        Bits::F32 => return write(&cli.out, &original),
+        Bits::Int8 => Weights::Int8,
+        Bits::Int4 => Weights::Int4,
+    };
+    let (file, errors) = pack(&with_arena(spec, weights, &tensors)?, &tensors)?;
     print_errors(&errors);
     match &cli.set.manifest {
         None if cli.force => eprintln!("word error rate not measured: no --manifest was given"),
         None => bail!(
-            "the word error rate of the int8 model must be measured: give --manifest, or --force to write it unmeasured"
+            "the word error rate of the {weights} model must be measured: give --manifest, or --force to write it unmeasured"
         ),
         Some(manifest) => {
             let clips = load(manifest, &cli.set, spec.conformer()?.crop.smooth)?;
+            if weights == Weights::Int4 {
+                // What the second half of the bits is worth.
+                let spec = with_arena(spec, Weights::Int8, &tensors)?;
+                let (int8, _) = pack(&spec, &tensors)?;
+                println!("{}", gate::compare(&original, &int8, &clips)?);
+            }
             let verdict = gate::compare(&original, &file, &clips)?;
             println!("{verdict}");
             if !verdict.passes() && !cli.force {
+                let advice = match weights {
+                    Weights::Int4 => {
+                        "; fine-tune it with cargo xtask train --finetune, or use --bits 8"
+                    }
+                    _ => "",
+                };
                 bail!(
-                    "the int8 model reads worse than f32 by more than {} points; nothing was written (--force writes it all the same)",
+                    "the {weights} model reads worse than f32 by more than {} points; nothing was written (--force writes it all the same){advice}",
                     gate::LIMIT
                 );
             }
@@ -149,11 +165,12 @@ fn load(path: &Path, set: &Set, smooth: u32) -> Result<Vec<ClipCrops>> {
 }
 
 fn print_errors(errors: &[LayerError]) {
-    println!("{:<36} {:>18} {:>8}", "tensor", "shape", "SNR dB");
+    println!("{:<36} {:>5} {:>18} {:>8}", "tensor", "", "shape", "SNR dB");
     for e in errors {
         println!(
-            "{:<36} {:>18} {:>8.1}",
+            "{:<36} {:>5} {:>18} {:>8.1}",
             e.name,
+            e.stored.to_string(),
             format!("{:?}", e.shape),
             e.snr_db
         );

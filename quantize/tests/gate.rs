@@ -1,4 +1,4 @@
-//! The gate as its users meet it: an int8 model that reads worse than its f32 original is not written, nor half of it.
+//! The gate as its users meet it: a quantised model that reads worse than its f32 original is not written, nor half of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -218,6 +218,31 @@ fn a_model_that_was_not_measured_is_not_written_unless_forced() {
     let (code, error) = bench.quantize("--out m.gguf --force");
     assert_eq!(code, 0, "{error}");
     assert!(error.contains("not measured"), "{error}");
+}
+
+#[test]
+fn four_bits_are_gated_and_written_like_eight() {
+    let bench = Bench::new("four", true);
+    assert_eq!(bench.quantize("--bits f32 --out f32.gguf").0, 0);
+    bench.say(&bench.read("f32.gguf"));
+    let before = bench.files();
+    let (code, error) = bench.quantize("--bits 4 --out m.gguf --manifest m.json");
+    assert_eq!((code, error.lines().count()), (2, 1), "{error}");
+    assert!(error.contains("the int4 model reads worse"), "{error}");
+    assert!(error.contains("--finetune"), "{error}");
+    assert_eq!(bench.files(), before);
+
+    let bench = Bench::new("four-sound", false);
+    for bits in ["4", "8"] {
+        let arguments = format!("--bits {bits} --out {bits}.gguf --force");
+        assert_eq!(bench.quantize(&arguments).0, 0);
+    }
+    let files = ["4.gguf", "8.gguf"].map(|name| fs::read(bench.path(name)).expect("there"));
+    assert!(files[0].len() < files[1].len());
+    let [int4, int8] = files
+        .each_ref()
+        .map(|file| Model::open(file).expect("a model").spec().weights);
+    assert_eq!((int4, int8), (Weights::Int4, Weights::Int8));
 }
 
 #[test]

@@ -65,22 +65,17 @@ fn describe(
     spec: &ModelSpec<'_>,
     bytes: usize,
 ) -> std::fmt::Result {
-    let (family, weights) = (
-        match spec.family {
-            Family::Conformer(_) => "viseme-conformer",
-            Family::Yunet(_) => "viseme-yunet",
-        },
-        match spec.weights {
-            Weights::F32 => "f32",
-            Weights::Int8 => "int8",
-        },
-    );
+    let family = match spec.family {
+        Family::Conformer(_) => "viseme-conformer",
+        Family::Yunet(_) => "viseme-yunet",
+    };
     let parameters = parameters(reader, spec);
     writeln!(text, "name            {}", one_line(spec.name))?;
     writeln!(
         text,
-        "architecture    {family}, {}, {weights}",
-        model::modality(spec.modality)
+        "architecture    {family}, {}, {}",
+        model::modality(spec.modality),
+        spec.weights
     )?;
     writeln!(text, "parameters      {}", grouped(parameters as u64))?;
     writeln!(
@@ -208,11 +203,11 @@ fn describe_boards(
 }
 
 /// Most multiply-adds a cycle of one core. With SDOT, two 128-bit units of 16 each (Arm Cortex-A76 and A78 Software
-/// Optimization Guides); without, one 128-bit SMULL of 8 int8 products, or two units of 4 floats.
+/// Optimization Guides); without, one 128-bit SMULL of 8 int8 (or int4) products, or two units of 4 floats.
 fn macs_per_cycle(board: &Board, weights: Weights) -> f64 {
     match weights {
-        Weights::Int8 if board.cpu.has("dotprod") => 32.0,
-        Weights::Int8 | Weights::F32 => 8.0,
+        Weights::Int8 | Weights::Int4 if board.cpu.has("dotprod") => 32.0,
+        Weights::Int8 | Weights::Int4 | Weights::F32 => 8.0,
     }
 }
 

@@ -5,7 +5,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use viseme_engine::kernels::{self, Kernels, QuantRows, WeightsF32, WeightsI8, code_stride};
+use viseme_engine::kernels::{
+    self, Kernels, QuantRows, WeightsF32, WeightsI4, WeightsI8, code_stride,
+};
 use viseme_engine::model::conformer::Model;
 use viseme_engine::session::{Options, Session};
 use viseme_engine::testing::{self, Size};
@@ -17,7 +19,7 @@ fn main() {
         products(kernels);
     }
     for (name, size) in [("small", testing::SMALL), ("reference", testing::REFERENCE)] {
-        for weights in [Weights::F32, Weights::Int8] {
+        for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
             clip(name, &size, weights);
         }
     }
@@ -26,16 +28,22 @@ fn main() {
 fn products(kernels: &dyn Kernels) {
     println!("kernels: {}", kernels.name());
     println!(
-        "{:>4} {:>5} {:>5}  {:>12} {:>12}",
-        "rows", "in", "out", "f32 GMAC/s", "int8 GMAC/s"
+        "{:>4} {:>5} {:>5}  {:>12} {:>12} {:>12}",
+        "rows", "in", "out", "f32 GMAC/s", "int8 GMAC/s", "int4 GMAC/s"
     );
     for (m, k, n) in [
         (75, 144, 576),
         (75, 576, 144),
-        (75, 256, 1024),
-        (75, 1024, 256),
+        (64, 256, 1024),
+        (64, 1024, 256),
         (8, 256, 1024),
+        (8, 1024, 256),
+        (4, 256, 1024),
+        (4, 1024, 256),
+        (2, 256, 1024),
+        (2, 1024, 256),
         (1, 256, 1024),
+        (1, 1024, 256),
         (22, 192, 24),
         (16, 768, 96),
     ] {
@@ -45,8 +53,10 @@ fn products(kernels: &dyn Kernels) {
             panels::pack(&vec![5i8; n * k], k),
         );
         let (scale, zero) = (vec![1f32; m], vec![7i32; m]);
-        let (row_scale, colsum) = (vec![1f32; n], vec![5 * k as i32; n]);
+        let (row_scale, colsum, bias) = (vec![1f32; n], vec![5 * k as i32; n], vec![0.5f32; n]);
         let w = WeightsF32::new(&w, k).unwrap();
+        let w4 = panels::int4::pack(&vec![5i8; n * k], k);
+        let w4 = WeightsI4::new(&w4, &row_scale, &colsum, k).unwrap();
         let w8 = WeightsI8::new(&w8, &row_scale, &colsum, k).unwrap();
         let rows = QuantRows {
             codes: &q,
@@ -54,10 +64,17 @@ fn products(kernels: &dyn Kernels) {
             zero: &zero,
         };
         let macs = (m * k * n) as f64 / 1e9;
-        let f32s = macs / seconds(|| kernels.matmul_f32(black_box(&x), w, &[], black_box(&mut y)));
-        let int8 =
-            macs / seconds(|| kernels.matmul_i8(black_box(rows), w8, &[], black_box(&mut y)));
-        println!("{m:>4} {k:>5} {n:>5}  {f32s:>12.1} {int8:>12.1}");
+        let f32s = macs
+            / seconds(|| kernels.matmul_f32(black_box(&x), w, black_box(&bias), black_box(&mut y)));
+        let int8 = macs
+            / seconds(|| {
+                kernels.matmul_i8(black_box(rows), w8, black_box(&bias), black_box(&mut y))
+            });
+        let int4 = macs
+            / seconds(|| {
+                kernels.matmul_i4(black_box(rows), w4, black_box(&bias), black_box(&mut y))
+            });
+        println!("{m:>4} {k:>5} {n:>5}  {f32s:>12.1} {int8:>12.1} {int4:>12.1}");
     }
 }
 

@@ -132,7 +132,7 @@ pub fn spec(size: &Size, weights: Weights) -> ModelSpec<'static> {
 }
 
 /// A model file of this spec, with the arena that the engine needs for it. The weights depend on the
-/// seed and the tensors' names only, so that an f32 and an int8 file of one seed hold the same
+/// seed and the tensors' names only, so that the f32, int8 and int4 files of one seed hold the same
 /// weights before rounding.
 ///
 /// # Errors
@@ -146,6 +146,7 @@ pub fn model(spec: &ModelSpec<'_>, seed: u64) -> Result<Vec<u8>, ModelError> {
         ..*spec
     }
     .write(&mut writer)?;
+    let rows = |stem: &str| Rows::new(conformer, spec.weights, seed, stem);
     layout::model(conformer, spec.weights, |name, shape, dtype| {
         let stem = name
             .rsplit_once('.')
@@ -154,15 +155,19 @@ pub fn model(spec: &ModelSpec<'_>, seed: u64) -> Result<Vec<u8>, ModelError> {
         match (dtype, name.ends_with(".scale")) {
             (DType::F32, false) => writer.tensor_f32(name, shape, &values(seed, name, shape)),
             (DType::F32, true) => {
-                let rows = Rows::new(conformer, seed, &stem);
+                let rows = rows(&stem);
                 writer.tensor_f32(name, shape, &rows.scale)
             }
             (DType::I8, _) => {
-                let rows = Rows::new(conformer, seed, &stem);
-                writer.tensor_i8(name, shape, &panels::pack(&rows.codes, rows.inputs))
+                let rows = rows(&stem);
+                let pack = match layout::stored(spec.weights, name) {
+                    Weights::Int4 => panels::int4::pack,
+                    _ => panels::pack,
+                };
+                writer.tensor_i8(name, shape, &pack(&rows.codes, rows.inputs))
             }
             _ => {
-                let rows = Rows::new(conformer, seed, &stem);
+                let rows = rows(&stem);
                 writer.tensor_i32(name, shape, &rows.colsum)
             }
         }
@@ -253,22 +258,28 @@ fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     (0..len).map(|_| offset + size * noise.next()).collect()
 }
 
-/// A matrix rounded to int8 rows.
+/// A matrix rounded to rows of integers.
 struct Rows {
     codes: Vec<i8>,
     scale: Vec<f32>,
     colsum: Vec<i32>,
     inputs: usize,
+    /// The largest of the codes.
+    top: f32,
 }
 
 impl Rows {
-    fn new(conformer: &Conformer<'_>, seed: u64, stem: &str) -> Self {
+    fn new(conformer: &Conformer<'_>, weights: Weights, seed: u64, stem: &str) -> Self {
         let name = alloc::format!("{stem}.weight");
         let mut rows = Rows {
             codes: Vec::new(),
             scale: Vec::new(),
             colsum: Vec::new(),
             inputs: 0,
+            top: match layout::stored(weights, &name) {
+                Weights::Int4 => f32::from(panels::int4::MAX),
+                _ => 127.0,
+            },
         };
         let _ = layout::model::<()>(conformer, Weights::F32, |found, shape, _| {
             if found == name {
@@ -285,7 +296,7 @@ impl Rows {
 
     fn push(&mut self, row: &[f32]) {
         let largest = row.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
-        let scale = largest / 127.0;
+        let scale = largest / self.top;
         let codes = row.iter().map(|v| math::round_half_even(v / scale) as i8);
         self.colsum.push(codes.clone().map(i32::from).sum());
         self.codes.extend(codes);

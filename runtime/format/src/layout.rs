@@ -31,7 +31,8 @@ pub fn checkpoint<E>(
 /// Visits every tensor of a model file.
 ///
 /// With [`Weights::Int8`] a matrix `X.weight` is I8, its shape that of its [`panels`], and is followed by `X.scale`
-/// (F32) and `X.colsum` (I32), one element per output.
+/// (F32) and `X.colsum` (I32), one element per output. With [`Weights::Int4`] that holds too, but those matrices that
+/// are [`stored`] in four bits have the shape of [`panels::int4`].
 ///
 /// # Errors
 /// The first error of `visit`, which ends the walk.
@@ -40,34 +41,74 @@ pub fn model<E>(
     weights: Weights,
     mut visit: impl FnMut(&str, &[usize], DType) -> Result<(), E>,
 ) -> Result<(), E> {
-    walk(spec, &mut |name, shape, part| match (part, weights) {
-        (Part::BatchNorm, _) => Ok(()),
-        (Part::Matrix, Weights::Int8) => {
-            let stem = name.strip_suffix("weight").unwrap_or(name);
-            let rows = &shape[..1];
-            let inputs = shape[1..].iter().product();
-            visit(name, &panels::shape(shape[0], inputs), DType::I8)?;
-            visit(
-                &TensorName::new(format_args!("{stem}scale")),
-                rows,
-                DType::F32,
-            )?;
-            visit(
-                &TensorName::new(format_args!("{stem}colsum")),
-                rows,
-                DType::I32,
-            )
-        }
-        (Part::Matrix, Weights::F32) | (Part::Vector | Part::Taps | Part::Folded, _) => {
-            visit(name, shape, DType::F32)
-        }
+    walk(
+        spec,
+        &mut |name, shape, part| match (part, stored(weights, name)) {
+            (Part::BatchNorm, _) => Ok(()),
+            (Part::Matrix, stored @ (Weights::Int8 | Weights::Int4)) => {
+                let stem = name.strip_suffix("weight").unwrap_or(name);
+                let rows = &shape[..1];
+                let inputs = shape[1..].iter().product();
+                let packed = match stored {
+                    Weights::Int4 => panels::int4::shape(shape[0], inputs),
+                    _ => panels::shape(shape[0], inputs),
+                };
+                visit(name, &packed, DType::I8)?;
+                visit(
+                    &TensorName::new(format_args!("{stem}scale")),
+                    rows,
+                    DType::F32,
+                )?;
+                visit(
+                    &TensorName::new(format_args!("{stem}colsum")),
+                    rows,
+                    DType::I32,
+                )
+            }
+            (Part::Matrix, Weights::F32) | (Part::Vector | Part::Taps | Part::Folded, _) => {
+                visit(name, shape, DType::F32)
+            }
+        },
+    )
+}
+
+/// How a model of these weights stores the matrix of this name (or of a name that begins so): in an int4 model only the
+/// encoder's blocks have four bits (`SPEC.md`, section 3).
+pub fn stored(weights: Weights, name: &str) -> Weights {
+    match weights {
+        Weights::Int4 if !name.starts_with("encoder.") => Weights::Int8,
+        weights => weights,
+    }
+}
+
+/// Visits the matrices: those tensors that have fewer bits than a float in an int8 or int4 model. A trainer can round
+/// them as an exporter will; folding a batch norm only multiplies whole rows.
+///
+/// # Errors
+/// The first error of `visit`, which ends the walk.
+pub fn matrices<E>(
+    spec: &Conformer<'_>,
+    mut visit: impl FnMut(&str, &[usize]) -> Result<(), E>,
+) -> Result<(), E> {
+    walk(spec, &mut |name, shape, part| match part {
+        Part::Matrix => visit(name, shape),
+        Part::Vector | Part::Taps | Part::BatchNorm | Part::Folded => Ok(()),
     })
+}
+
+/// The largest code of a quantised matrix: 127, or 7 in four bits; `None` for one that stays F32.
+pub fn top(stored: Weights) -> Option<i8> {
+    match stored {
+        Weights::F32 => None,
+        Weights::Int8 => Some(i8::MAX),
+        Weights::Int4 => Some(panels::int4::MAX),
+    }
 }
 
 /// What becomes of a tensor between checkpoint and model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Quantised in rows when the model is int8.
+    /// Quantised in rows when the model is int8 or int4.
     Matrix,
     /// Always F32.
     Vector,

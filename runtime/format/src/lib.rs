@@ -22,6 +22,8 @@ pub mod gguf;
 pub mod layout;
 pub mod names;
 pub mod panels;
+#[cfg(feature = "alloc")]
+pub mod rounding;
 pub mod spec;
 #[cfg(feature = "alloc")]
 pub mod weights;

@@ -1,7 +1,10 @@
-//! Where an int8 weight lies: panels of 16 outputs by groups of 4 inputs (`SPEC.md`, section 3.1).
+//! Where an int8 weight lies: panels of 16 outputs by groups of 4 inputs (`SPEC.md`, section 3.1). [`int4`] has two
+//! groups in the place of one.
 //!
 //! One panel is read front to back while the products of 16 outputs are summed; 4 neighbouring bytes are
 //! what one lane of a dot-product instruction (VPDPBUSD, SDOT) takes, and half a word of SMLAD.
+
+pub mod int4;
 
 /// Outputs of a panel.
 pub const OUTPUTS: usize = 16;

@@ -3,14 +3,16 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::gguf::{DType, Reader, Tensor};
+use crate::gguf::{DType, Reader, Tensor, Value};
+use crate::layout;
 use crate::names::TensorName;
 use crate::panels;
+use crate::spec::Weights;
 
 /// The values of tensor `name`, row-major in `shape` (outermost first), as [`layout::model`] lists them for f32.
 ///
-/// F32 values come as they are; an int8 matrix comes out of its panels, each row times its scale (`SPEC.md`,
-/// section 3.1 and 4.3).
+/// F32 values come as they are; an int8 or int4 matrix comes out of its panels, each row times its scale (`SPEC.md`,
+/// sections 3.1, 3.2 and 4.3).
 ///
 /// # Errors
 /// A tensor that is missing, or of another shape or type than the format has for it.
@@ -30,7 +32,14 @@ pub fn values(file: &Reader<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>
         .ok_or(ValuesError::Type(tensor_name(name), tensor.dtype))?;
     let (&outputs, rest) = shape.split_first().ok_or_else(wrong)?;
     let inputs: usize = rest.iter().product();
-    if !tensor.has_shape(&panels::shape(outputs, inputs)) {
+    // Only an int4 model has int4 matrices: narrow ones have the same shape in both types.
+    let int4 = matches!(file.value("viseme.quant.weights"), Some(Value::Str("int4")))
+        && layout::stored(Weights::Int4, name) == Weights::Int4;
+    let packed_shape = match int4 {
+        true => panels::int4::shape(outputs, inputs),
+        false => panels::shape(outputs, inputs),
+    };
+    if !tensor.has_shape(&packed_shape) {
         return Err(wrong());
     }
     let stem = name.strip_suffix("weight").unwrap_or(name);
@@ -41,8 +50,14 @@ pub fn values(file: &Reader<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>
         return Err(ValuesError::Shape(scales));
     }
     let row = |(output, scale)| {
-        let code = move |input| f32::from(packed[panels::at(output, input, inputs)]);
-        (0..inputs).map(move |input| scale * code(input))
+        let code = move |input| match int4 {
+            true => {
+                let (byte, high) = panels::int4::at(output, input, inputs);
+                panels::int4::halves(packed[byte] as u8)[usize::from(high)]
+            }
+            false => packed[panels::at(output, input, inputs)],
+        };
+        (0..inputs).map(move |input| scale * f32::from(code(input)))
     };
     Ok(scale.enumerate().flat_map(row).collect())
 }
@@ -113,6 +128,34 @@ mod tests {
         // Output 17, input 2: code 17 · 5 + 2 - 40, scale 17.5.
         assert_eq!(b[17 * 5 + 2], 47.0 * 17.5);
         assert_eq!(b[..6], [-20.0, -19.5, -19.0, -18.5, -18.0, -35.0 * 1.5]);
+    }
+
+    #[test]
+    fn matrices_of_an_int4_model_come_out_of_their_pairs() {
+        let mut writer = Writer::new();
+        writer.str("viseme.quant.weights", "int4").unwrap();
+        // Three inputs: both types have the same shape, and only the name tells them apart.
+        for (name, packed) in [
+            (
+                "encoder.0.att.q",
+                panels::int4::pack(&[7, -7, 1, 0, -1, 3], 3),
+            ),
+            ("ctc", panels::pack(&[7, -7, 1, 0, -1, 3], 3)),
+        ] {
+            let named = |part| alloc::format!("{name}.{part}");
+            writer
+                .tensor_i8(&named("weight"), &[1, 1, 16, 4], &packed)
+                .unwrap();
+            writer
+                .tensor_f32(&named("scale"), &[2], &[2.0, 0.5])
+                .unwrap();
+        }
+        let file = writer.finish().unwrap();
+        let reader = Reader::open(&file).unwrap();
+        for name in ["encoder.0.att.q.weight", "ctc.weight"] {
+            let got = values(&reader, name, &[2, 3]).unwrap();
+            assert_eq!(got, [14.0, -14.0, 2.0, 0.0, -0.5, 1.5], "{name}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(size.is_some_and(|size| size > 0), "{shape:?}");
         Ok(())
     };
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let Ok(()) = layout::model(model, weights, sizes);
     }
 });

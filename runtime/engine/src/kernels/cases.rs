@@ -17,7 +17,9 @@ use super::attention::{
 };
 use super::depthwise::{Depthwise, Frames};
 use super::elementwise::Activation;
-use super::{Kernels, MAX_INPUTS, Portable, QuantRows, WeightsF32, WeightsI8, code_stride};
+use super::{
+    Kernels, MAX_INPUTS, Portable, QuantRows, WeightsF32, WeightsI4, WeightsI8, code_stride,
+};
 
 /// Rows, inputs and outputs of matrix products: around every tile, panel and remainder there is.
 pub const PRODUCTS: [(usize, usize, usize); 14] = [
@@ -47,7 +49,9 @@ pub const LENGTHS: [usize; 9] = [1, 3, 8, 15, 16, 31, 144, 145, 1024];
 pub fn check(kernels: &dyn Kernels) -> Result<(), String> {
     for (rows, inputs, outputs) in PRODUCTS {
         products_f32(kernels, rows, inputs, outputs)?;
-        products_i8(kernels, rows, inputs, outputs)?;
+        for top in [127.9, 7.9] {
+            products(kernels, (rows, inputs, outputs), top)?;
+        }
     }
     worst_sums(kernels)?;
     for len in LENGTHS {
@@ -118,9 +122,10 @@ fn products_f32(k: &dyn Kernels, rows: usize, inputs: usize, outputs: usize) -> 
     Ok(())
 }
 
-/// A matrix of int8 weights with its scales and sums.
+/// A matrix of integer weights with its scales and sums, in panels of int8 and, if they fit, of int4.
 struct Matrix {
-    weights: Vec<i8>,
+    int8: Vec<i8>,
+    int4: Option<Vec<i8>>,
     scale: Vec<f32>,
     colsum: Vec<i32>,
     inputs: usize,
@@ -129,8 +134,10 @@ struct Matrix {
 impl Matrix {
     fn new(rows: &[i8], inputs: usize) -> Self {
         let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum();
+        let four_bits = rows.iter().all(|w| w.abs() <= panels::int4::MAX);
         Matrix {
-            weights: panels::pack(rows, inputs),
+            int8: panels::pack(rows, inputs),
+            int4: four_bits.then(|| panels::int4::pack(rows, inputs)),
             scale: (0..rows.len() / inputs)
                 .map(|o| 0.01 + o as f32 * 1e-4)
                 .collect(),
@@ -139,19 +146,49 @@ impl Matrix {
         }
     }
 
-    fn weights(&self) -> Result<WeightsI8<'_>, String> {
-        WeightsI8::new(&self.weights, &self.scale, &self.colsum, self.inputs)
-            .ok_or_else(|| "a case without weights".into())
+    /// The bits of the product with `x` are those of the portable kernels, and with int4 weights those of the same
+    /// weights in int8.
+    fn check(
+        &self,
+        k: &dyn Kernels,
+        what: &dyn Debug,
+        x: QuantRows<'_>,
+        bias: &[f32],
+    ) -> Result<(), String> {
+        let none = || String::from("a case without weights");
+        let (scale, colsum) = (&self.scale, &self.colsum);
+        let len = x.scale.len() * scale.len();
+        let w = WeightsI8::new(&self.int8, scale, colsum, self.inputs).ok_or_else(none)?;
+        same_floats(k, &("int8", what), len, |k, y| k.matmul_i8(x, w, bias, y))?;
+        let Some(int4) = &self.int4 else {
+            return Ok(());
+        };
+        let w4 = WeightsI4::new(int4, scale, colsum, self.inputs).ok_or_else(none)?;
+        same_floats(k, &("int4", what), len, |k, y| k.matmul_i4(x, w4, bias, y))?;
+        let (mut got, mut want) = (vec![0.0; len], vec![0.0; len]);
+        k.matmul_i4(x, w4, bias, &mut got);
+        k.matmul_i8(x, w, bias, &mut want);
+        match got
+            .iter()
+            .zip(&want)
+            .all(|(a, b)| a.to_bits() == b.to_bits())
+        {
+            true => Ok(()),
+            false => Err(format!("{}: {what:?}: int4 differs from int8", k.name())),
+        }
     }
 }
 
-fn products_i8(k: &dyn Kernels, rows: usize, inputs: usize, outputs: usize) -> Result<(), String> {
+/// Products with weights of up to `top`.
+fn products(
+    k: &dyn Kernels,
+    (rows, inputs, outputs): (usize, usize, usize),
+    top: f32,
+) -> Result<(), String> {
     let weights: Vec<i8> = noise(7, outputs * inputs)
         .iter()
-        .map(|v| (v * 127.9) as i8)
+        .map(|v| (v * top) as i8)
         .collect();
-    let matrix = Matrix::new(&weights, inputs);
-    let w = matrix.weights()?;
     let codes: Vec<u8> = noise(6, rows * code_stride(inputs))
         .iter()
         .map(|v| ((v + 1.0) * 127.9) as u8)
@@ -164,8 +201,8 @@ fn products_i8(k: &dyn Kernels, rows: usize, inputs: usize, outputs: usize) -> R
         zero: &zero,
     };
     for bias in [noise(3, outputs), Vec::new()] {
-        let what = ("int8 product", rows, inputs, outputs, bias.len());
-        same_floats(k, &what, rows * outputs, |k, y| k.matmul_i8(x, w, &bias, y))?;
+        let what = ("product", rows, inputs, outputs, bias.len(), top);
+        Matrix::new(&weights, inputs).check(k, &what, x, &bias)?;
     }
     Ok(())
 }
@@ -173,20 +210,24 @@ fn products_i8(k: &dyn Kernels, rows: usize, inputs: usize, outputs: usize) -> R
 /// The largest sums that the bounds of the format allow, where an accumulator could overflow or a
 /// multiplication saturate.
 fn worst_sums(k: &dyn Kernels) -> Result<(), String> {
-    // The longest sums with one output: emulators take their time.
-    for (inputs, outputs) in [(64, 17), (MAX_INPUTS, 1)] {
-        for weight in [127, -127] {
+    // The longest sums with one output: emulators take their time. Some have an odd number of groups.
+    for (inputs, outputs) in [(64, 17), (252, 3), (MAX_INPUTS - 4, 1), (MAX_INPUTS, 1)] {
+        for weight in [127, -127, 7, -7] {
             let matrix = Matrix::new(&vec![weight; outputs * inputs], inputs);
-            let w = matrix.weights()?;
             for code in [0, 127, 128, 255] {
-                let codes = vec![code; 2 * inputs];
-                let x = QuantRows {
-                    codes: &codes,
-                    scale: &[1.0, 2.0],
-                    zero: &[0, 255],
-                };
-                let what = ("worst sum", inputs, weight, code);
-                same_floats(k, &what, 2 * outputs, |k, y| k.matmul_i8(x, w, &[], y))?;
+                // Thirteen rows: tiles of eight, four and one.
+                for rows in if inputs < 1000 { 1..14 } else { 2..3 } {
+                    let codes = vec![code; rows * inputs];
+                    let scale: Vec<f32> = (0..rows).map(|m| 1.0 + m as f32).collect();
+                    let zero: Vec<i32> = (0..rows).map(|m| [0, 255, 128][m % 3]).collect();
+                    let x = QuantRows {
+                        codes: &codes,
+                        scale: &scale,
+                        zero: &zero,
+                    };
+                    let what = ("worst sum", inputs, weight, code, rows);
+                    matrix.check(k, &what, x, &[])?;
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod im2row;
 pub mod norm;
+pub mod packed;
 pub mod panels;
 pub mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -25,11 +26,11 @@ pub mod x86;
 
 use core::fmt::Debug;
 
-use self::panels::Group;
 use attention::slots::{Heads, ValueSlots, VectorSlots};
 use attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
 use depthwise::{Depthwise, Frames};
 use elementwise::Activation;
+pub use packed::{Packed, WeightsI4, WeightsI8};
 pub use portable::{Portable, dot_f32};
 use viseme_format::panels as layout;
 
@@ -49,6 +50,11 @@ pub trait Kernels: Debug + Sync {
     /// The same with int8 weights: y\[m\]\[n\] = s\[m\] · scale\[n\] · (acc − zero\[m\] · colsum\[n\]) + bias\[n\]
     /// with acc = Σ_k q\[m\]\[k\] · w\[n\]\[k\] in 32 bits.
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]);
+
+    /// The same with int4 weights.
+    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+        portable::matmul_i4(x, w, bias, y);
+    }
 
     /// Quantises one row of activations to 8 bits, see [`portable::quantize`]; sets what `q` holds more to 0.
     fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant {
@@ -174,99 +180,6 @@ impl<'a> WeightsF32<'a> {
     /// All elements.
     pub fn rows(&self) -> &'a [f32] {
         self.rows
-    }
-}
-
-/// int8 weights in packed panels ([`viseme_format::panels`]), each output with its scale and the sum of its weights.
-#[derive(Clone, Copy, Debug)]
-pub struct WeightsI8<'a> {
-    panels: &'a [Group],
-    scale: &'a [f32],
-    colsum: &'a [i32],
-    inputs: usize,
-}
-
-impl<'a> WeightsI8<'a> {
-    /// `None` unless there are 1 to [`MAX_INPUTS`] inputs and at least one output, `scale` and `colsum` have one element
-    /// an output, and `panels` is as long as they call for.
-    pub fn new(
-        panels: &'a [i8],
-        scale: &'a [f32],
-        colsum: &'a [i32],
-        inputs: usize,
-    ) -> Option<Self> {
-        let fits = (1..=MAX_INPUTS).contains(&inputs)
-            && !scale.is_empty()
-            && colsum.len() == scale.len()
-            && layout::len(scale.len(), inputs) == Some(panels.len());
-        let (panels, _) = panels.as_chunks::<4>().0.as_chunks();
-        fits.then_some(WeightsI8 {
-            panels,
-            scale,
-            colsum,
-            inputs,
-        })
-    }
-
-    /// Elements of a row.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// Number of rows.
-    pub fn outputs(&self) -> usize {
-        self.scale.len()
-    }
-
-    /// Groups of inputs of a panel.
-    pub fn groups(&self) -> usize {
-        self.inputs.div_ceil(layout::INPUTS)
-    }
-
-    /// Whether what the panels hold beyond the outputs and inputs is 0.
-    pub fn padding_is_zero(&self) -> bool {
-        let (spare_inputs, groups) = (self.inputs % layout::INPUTS, self.groups());
-        let spare_outputs = self.outputs() % layout::OUTPUTS;
-        let last_groups = self.panels.chunks_exact(groups).filter_map(<[Group]>::last);
-        let last_panel = self.panels.len() - groups;
-        (spare_inputs == 0
-            || last_groups
-                .flatten()
-                .all(|four| four[spare_inputs..].iter().all(|&w| w == 0)))
-            && (spare_outputs == 0
-                || (self.panels[last_panel..].iter())
-                    .all(|group| group[spare_outputs..].iter().flatten().all(|&w| w == 0)))
-    }
-
-    /// Whether `colsum` is what it says.
-    pub fn sums_hold(&self) -> bool {
-        let panels = self.panels.chunks_exact(self.groups());
-        panels
-            .zip(self.colsum.chunks(layout::OUTPUTS))
-            .all(|(panel, want)| {
-                let mut sums = [0i32; layout::OUTPUTS];
-                for group in panel {
-                    for (sum, four) in sums.iter_mut().zip(group) {
-                        *sum += four.iter().map(|&w| i32::from(w)).sum::<i32>();
-                    }
-                }
-                sums[..want.len()] == *want
-            })
-    }
-
-    /// All panels, group by group.
-    pub fn panels(&self) -> &'a [Group] {
-        self.panels
-    }
-
-    /// Scale of each output.
-    pub fn scale(&self) -> &'a [f32] {
-        self.scale
-    }
-
-    /// Sum of the weights of each output.
-    pub fn colsum(&self) -> &'a [i32] {
-        self.colsum
     }
 }
 

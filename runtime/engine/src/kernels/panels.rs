@@ -1,4 +1,4 @@
-//! int8 matrix products over packed panels: what all instruction sets share.
+//! int8 and int4 matrix products over packed panels: what all instruction sets share.
 //!
 //! Weights lie in panels of 16 outputs (`viseme_format::panels`). A few panels at a time pass by all rows of
 //! activations, in tiles of up to 8 rows whose sums stay in registers: each weight is read once for 8 rows, and
@@ -8,13 +8,16 @@ use core::array::from_fn;
 
 use viseme_format::panels::OUTPUTS;
 
-use super::{QuantRows, WeightsI8};
+use super::QuantRows;
+use super::packed::{Packed, Pair, Unit};
+
+pub use super::packed::Group;
 
 /// Sums of one row over one panel.
 pub type Sums = [i32; OUTPUTS];
 
-/// The inner loop of an instruction set.
-pub trait Tile: Copy {
+/// The inner loop of an instruction set, for int8 weights or, as `Tile<Pair>`, for int4 weights.
+pub trait Tile<U = Group>: Copy {
     /// Most rows whose sums stay in registers: 4 or 8.
     const ROWS: usize;
 
@@ -23,30 +26,34 @@ pub trait Tile: Copy {
 
     /// Σ_k (x\[m\]\[k\] − [`OFFSET`](Self::OFFSET)) · w\[p\]\[k\] of M rows with the 16 outputs of each of P panels.
     ///
-    /// Each row of `x` and each panel holds the same number of groups of inputs.
+    /// Each row of `x` and each panel holds the same number of groups of inputs; where that is odd, the last of the pairs
+    /// of int4 weights is half empty.
     fn sums<const M: usize, const P: usize>(
         self,
         x: [&[[u8; 4]]; M],
-        w: [&[Group]; P],
+        w: [&[U]; P],
     ) -> [[Sums; M]; P];
 }
-
-/// Four inputs of 16 outputs.
-pub type Group = [[i8; 4]; OUTPUTS];
 
 /// Panels that pass by the rows together.
 const PANELS: usize = 4;
 
-/// See [`Kernels::matmul_i8`](super::Kernels::matmul_i8).
+/// See [`Kernels::matmul_i8`](super::Kernels::matmul_i8) and [`Kernels::matmul_i4`](super::Kernels::matmul_i4).
 #[inline(always)]
-pub fn matmul<T: Tile>(tile: T, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
+pub fn matmul<U: Unit, T: Tile<U>>(
+    tile: T,
+    x: QuantRows<'_>,
+    w: Packed<'_, U>,
+    bias: &[f32],
+    y: &mut [f32],
+) {
     let (groups, outputs) = (w.groups(), w.outputs());
     let (codes, _) = x.codes.as_chunks::<4>();
     let rows = (codes.len() / groups)
         .min(x.scale.len())
         .min(x.zero.len())
         .min(y.len() / outputs);
-    let panels = w.panels().chunks(PANELS * groups);
+    let panels = w.panels().chunks(PANELS * w.units());
     for (i, panels) in panels.enumerate() {
         let block = Block {
             tile,
@@ -80,35 +87,36 @@ pub fn matmul<T: Tile>(tile: T, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32]
 }
 
 /// Some panels, and what meets them.
-struct Block<'b, T> {
+struct Block<'b, U, T> {
     tile: T,
     codes: &'b [[u8; 4]],
     x: QuantRows<'b>,
-    panels: &'b [Group],
+    panels: &'b [U],
     groups: usize,
     /// The first output of the first panel.
     first: usize,
-    w: WeightsI8<'b>,
+    w: Packed<'b, U>,
     bias: &'b [f32],
 }
 
-impl<T: Tile> Block<'_, T> {
+impl<U: Unit, T: Tile<U>> Block<'_, U, T> {
     /// M rows from `row` on, P panels at a time.
     #[inline(always)]
     fn run<const M: usize, const P: usize>(&self, row: usize, y: &mut [f32]) {
-        let groups = self.groups;
+        let (groups, units) = (self.groups, self.w.units());
         let x: [&[[u8; 4]]; M] = from_fn(|m| &self.codes[(row + m) * groups..][..groups]);
-        let mut panels = self.panels.chunks_exact(P * groups);
+        let mut panels = self.panels.chunks_exact(P * units);
         let mut first = self.first;
         for panels in &mut panels {
-            let w: [&[Group]; P] = from_fn(|p| &panels[p * groups..][..groups]);
-            for sums in self.tile.sums(x, w) {
+            let w: [&[U]; P] = from_fn(|p| &panels[p * units..][..units]);
+            let all = self.tile.sums(x, w);
+            for sums in &all {
                 self.finish(row, first, sums, y);
                 first += OUTPUTS;
             }
         }
-        for panel in panels.remainder().chunks_exact(groups) {
-            let [sums] = self.tile.sums(x, [panel]);
+        for panel in panels.remainder().chunks_exact(units) {
+            let [sums] = &self.tile.sums(x, [panel]);
             self.finish(row, first, sums, y);
             first += OUTPUTS;
         }
@@ -116,20 +124,24 @@ impl<T: Tile> Block<'_, T> {
 
     /// Sums to results: y = s · scale · (acc − zero · colsum) + bias.
     #[inline(always)]
-    fn finish<const M: usize>(&self, row: usize, first: usize, sums: [Sums; M], y: &mut [f32]) {
+    fn finish<const M: usize>(&self, row: usize, first: usize, sums: &[Sums; M], y: &mut [f32]) {
         let outputs = self.w.outputs();
         let scale = sixteen(self.w.scale(), first);
         let colsum = sixteen(self.w.colsum(), first);
         let bias = sixteen(self.bias, first);
-        for (m, sums) in (row..).zip(sums) {
-            let (s, zero) = (self.x.scale[m], self.x.zero[m] - T::OFFSET);
-            let values: [f32; OUTPUTS] = from_fn(|j| {
+        let (x_scale, x_zero) = (&self.x.scale[row..][..M], &self.x.zero[row..][..M]);
+        let left = outputs - first;
+        for (m, sums) in sums.iter().enumerate() {
+            let (s, zero) = (x_scale[m], x_zero[m] - T::OFFSET);
+            let mut values = [0.0; OUTPUTS];
+            for (j, value) in values.iter_mut().enumerate() {
                 let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
-                s * scale[j] * acc as f32 + bias[j]
-            });
-            let y = &mut y[m * outputs..][..outputs][first..];
+                *value = s * scale[j] * acc as f32 + bias[j];
+            }
+            let y = &mut y[(row + m) * outputs + first..][..left];
             match y.first_chunk_mut() {
                 Some(y) => *y = values,
+                // Not a copy: the compiler would make one call of both.
                 None => y.iter_mut().zip(values).for_each(|(y, v)| *y = v),
             }
         }
@@ -142,7 +154,11 @@ fn sixteen<E: Copy + Default>(values: &[E], at: usize) -> [E; OUTPUTS] {
     let values = values.get(at..).unwrap_or(&[]);
     match values.first_chunk() {
         Some(chunk) => *chunk,
-        None => from_fn(|j| values.get(j).copied().unwrap_or_default()),
+        None => {
+            let mut chunk = [E::default(); OUTPUTS];
+            chunk.iter_mut().zip(values).for_each(|(c, v)| *c = *v);
+            chunk
+        }
     }
 }
 
@@ -155,4 +171,17 @@ pub(super) fn common_length<const M: usize, const P: usize>(
     let rows = x.iter().map(|x| x.len());
     let panels = w.iter().map(|w| w.len());
     rows.chain(panels).min().unwrap_or(0)
+}
+
+/// The number of pairs of groups that every row and every panel has whole, and whether one more group follows in the low
+/// halves of another pair.
+#[inline(always)]
+pub(super) fn common_pairs<const M: usize, const P: usize>(
+    x: &[&[[u8; 4]]; M],
+    w: &[&[Pair]; P],
+) -> (usize, bool) {
+    let groups = x.iter().map(|x| x.len()).min().unwrap_or(0);
+    let pairs = w.iter().map(|w| w.len()).min().unwrap_or(0);
+    let whole = pairs.min(groups / 2);
+    (whole, whole < pairs && 2 * whole < groups)
 }

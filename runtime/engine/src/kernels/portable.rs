@@ -10,8 +10,9 @@ use core::array::from_fn;
 use viseme_format::panels::OUTPUTS;
 
 use super::attention::{AttendedInt8, Int8Attention};
+use super::packed::{Pair, Unit};
 use super::panels::{self, Group, Sums, Tile};
-use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
+use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
 
 /// The portable kernels.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,11 @@ pub fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
             }
         }
     }
+}
+
+/// See [`Kernels::matmul_i4`].
+pub fn matmul_i4(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+    panels::matmul(PortableTile, x, w, bias, y);
 }
 
 /// Σ a\[i\] · b\[i\] in the engine's one order: eight running sums, the i-th product added to sum
@@ -177,7 +183,7 @@ pub(super) fn tree(s: [f32; LANES]) -> f32 {
     ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 }
 
-/// The int8 tile in plain Rust.
+/// The int8 and int4 tiles in plain Rust.
 #[derive(Clone, Copy)]
 struct PortableTile;
 
@@ -196,16 +202,48 @@ impl Tile for PortableTile {
             for (m, x) in x.iter().enumerate() {
                 let sums = &mut all[p][m];
                 for (x, group) in x.iter().zip(*w) {
-                    for (sum, w) in sums.iter_mut().zip(group) {
-                        for (&x, &w) in x.iter().zip(w) {
-                            // Wrapping: MAX_INPUTS excludes overflow, and a check would stop vectorisation.
-                            *sum = sum.wrapping_add(i32::from(x) * i32::from(w));
-                        }
+                    add(sums, x, group);
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Tile<Pair> for PortableTile {
+    const ROWS: usize = 4;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn sums<const M: usize, const P: usize>(
+        self,
+        x: [&[[u8; 4]]; M],
+        w: [&[Pair]; P],
+    ) -> [[Sums; M]; P] {
+        let mut all = [[[0i32; OUTPUTS]; M]; P];
+        for (w, all) in w.iter().zip(&mut all) {
+            for (i, pair) in w.iter().enumerate() {
+                // Unpacked once for all rows.
+                let groups = [pair.group(0), pair.group(1)];
+                for (x, sums) in x.iter().zip(&mut *all) {
+                    for (x, group) in x[2 * i..].iter().zip(&groups) {
+                        add(sums, x, group);
                     }
                 }
             }
         }
         all
+    }
+}
+
+/// Adds the products of four codes with a group.
+#[inline(always)]
+fn add(sums: &mut Sums, x: &[u8; 4], group: &Group) {
+    for (sum, w) in sums.iter_mut().zip(group) {
+        for (&x, &w) in x.iter().zip(w) {
+            // Wrapping: MAX_INPUTS excludes overflow, and a check would stop vectorisation.
+            *sum = sum.wrapping_add(i32::from(x) * i32::from(w));
+        }
     }
 }
 
@@ -377,29 +415,10 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_the_wrong_size_are_refused() {
+    fn f32_weights_of_the_wrong_size_are_refused() {
         assert!(WeightsF32::new(&[0.0; 6], 3).is_some());
         assert!(WeightsF32::new(&[0.0; 6], 4).is_none());
         assert!(WeightsF32::new(&[], 4).is_none());
         assert!(WeightsF32::new(&[0.0; 6], 0).is_none());
-        assert!(WeightsI8::new(&[0; 64], &[1.0; 2], &[0; 2], 3).is_some());
-        assert!(WeightsI8::new(&[0; 64], &[1.0; 2], &[0; 3], 3).is_none());
-        assert!(WeightsI8::new(&[0; 64], &[1.0; 2], &[0; 2], 5).is_none());
-        assert!(WeightsI8::new(&[0; 64], &[1.0; 17], &[0; 17], 3).is_none());
-        assert!(WeightsI8::new(&[], &[], &[], 3).is_none());
-    }
-
-    #[test]
-    fn weights_beyond_the_shape_and_wrong_sums_are_seen() {
-        for (at, padded, summed) in [(3, false, false), (2 * 4, false, true), (0, true, false)] {
-            let mut packed = std::vec![0i8; 64];
-            packed[at] = 1;
-            let w = WeightsI8::new(&packed, &[1.0; 2], &[0; 2], 3).unwrap();
-            assert_eq!(
-                (w.padding_is_zero(), w.sums_hold()),
-                (padded, summed),
-                "{at}"
-            );
-        }
     }
 }

@@ -66,7 +66,7 @@ impl<'a> Model<'a> {
         }
         let tensors = Tensors {
             file: &file,
-            int8: dims.int8,
+            weights: spec.weights,
         };
         let mut blocks = [const { None }; MAX_BLOCKS];
         for (b, block) in blocks.iter_mut().take(dims.blocks).enumerate() {

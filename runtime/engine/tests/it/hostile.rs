@@ -4,6 +4,8 @@ use viseme_engine::model::conformer::{LoadError, MAX_BLOCKS, Model, arena_bytes}
 use viseme_engine::session::{Options, Session};
 use viseme_engine::testing::{self, Size};
 use viseme_format::gguf::{DType, Reader, Tensor, Writer};
+use viseme_format::layout;
+use viseme_format::panels;
 use viseme_format::spec::*;
 
 /// As few tensors as a model can have.
@@ -60,7 +62,7 @@ fn refusal(weights: Weights, index: usize, change: impl Fn(&mut Vec<Draft>, usiz
 }
 
 fn each(check: impl Fn(Weights, usize, &Draft)) {
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let drafts = tensors(&testing::model(&spec(weights), 1).unwrap());
         for (index, draft) in drafts.iter().enumerate() {
             check(weights, index, draft);
@@ -82,7 +84,7 @@ fn a_missing_tensor_is_named() {
 
 #[test]
 fn a_tensor_that_nothing_calls_for_is_named() {
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let size = Size { blocks: 2, ..SIZE };
         let of_two = tensors(&testing::model(&testing::spec(&size, weights), 1).unwrap());
         assert!(Model::open(&write(&testing::spec(&size, weights), &of_two)).is_ok());
@@ -168,7 +170,7 @@ fn nan_and_infinity_are_named() {
 }
 
 #[test]
-fn int8_values_outside_their_ranges_are_named() {
+fn quantised_values_outside_their_ranges_are_named() {
     each(|weights, index, draft| {
         if draft.name.ends_with(".scale") {
             for value in [0.0, -0.0, -1.0] {
@@ -179,14 +181,106 @@ fn int8_values_outside_their_ranges_are_named() {
             }
         }
         if draft.dtype == DType::I8 {
-            let error = refusal(weights, index, |drafts, i| drafts[i].data[0] = 0x80);
-            assert!(matches!(error, LoadError::Code(_)));
+            let stored = layout::stored(weights, &draft.name);
+            // In a byte with two weights, -8 in either half, whatever the other is.
+            let least: &[u8] = match stored {
+                Weights::Int4 => &[0x80, 0x08, 0x88, 0x8f, 0x78],
+                _ => &[0x80],
+            };
+            for &byte in least {
+                let last = draft.data.len() - 1;
+                for at in [0, last] {
+                    let error = refusal(weights, index, |drafts, i| drafts[i].data[at] = byte);
+                    assert!(matches!(error, LoadError::Code(_)));
+                }
+            }
         }
         if draft.dtype == DType::I32 {
             let error = refusal(weights, index, |drafts, i| drafts[i].data[0] ^= 1);
             assert!(matches!(error, LoadError::Colsum(_)));
         }
     });
+}
+
+/// Each matrix of an int4 model has one precision, which its name tells.
+#[test]
+fn a_matrix_in_the_other_precision_is_named() {
+    let (int8, int4) = (
+        tensors(&testing::model(&spec(Weights::Int8), 1).unwrap()),
+        tensors(&testing::model(&spec(Weights::Int4), 1).unwrap()),
+    );
+    for (index, of_int8) in int8.iter().enumerate() {
+        if int4[index].shape == of_int8.shape {
+            continue;
+        }
+        for (weights, other) in [(Weights::Int4, of_int8), (Weights::Int8, &int4[index])] {
+            let error = refusal(weights, index, |drafts, i| drafts[i] = other.clone());
+            assert!(matches!(error, LoadError::Shape { .. }), "{error}");
+        }
+    }
+    // A whole file whose metadata say the other thing.
+    for (said, held) in [(Weights::Int4, &int8), (Weights::Int8, &int4)] {
+        let error = Model::open(&write(&spec(said), held)).unwrap_err();
+        assert!(matches!(error, LoadError::Shape { .. }), "{error}");
+    }
+}
+
+/// The sizes of `SIZE` fill their panels; one with a width of 18 leaves inputs, a whole half of bytes, and outputs over.
+#[test]
+fn weights_beyond_the_shape_are_named() {
+    let size = Size {
+        d_model: 18,
+        heads: 3,
+        ff: 36,
+        ..SIZE
+    };
+    for weights in [Weights::Int8, Weights::Int4] {
+        let spec = testing::spec(&size, weights);
+        let file = testing::model(&spec, 1).unwrap();
+        assert!(Model::open(&file).is_ok());
+        let whole = tensors(&file);
+        for (index, draft) in whole.iter().enumerate() {
+            if !matches!(
+                draft.name.as_str(),
+                "encoder.0.ff1.up.weight" | "encoder.0.ff1.down.weight"
+            ) {
+                continue;
+            }
+            // Both have spare outputs in the last panel; 18 inputs end in the middle of a group, 36 of a pair.
+            let inputs: usize = if draft.name.contains("up") { 18 } else { 36 };
+            let outputs = 54 - inputs;
+            let mut spare = vec![
+                (outputs, 0),
+                (outputs, inputs - 1),
+                (0, inputs),
+                (1, inputs + 1),
+            ];
+            if inputs == 36 && weights == Weights::Int8 {
+                // Nine whole groups.
+                spare.truncate(2);
+            }
+            for (output, input) in spare {
+                let mut drafts = whole.clone();
+                match weights {
+                    Weights::Int4 => {
+                        let groups = inputs.next_multiple_of(panels::int4::PAIR);
+                        let (byte, high) = panels::int4::at(output, input, groups);
+                        drafts[index].data[byte] = if high { 0x10 } else { 0x01 };
+                    }
+                    _ => {
+                        drafts[index].data[panels::at(output, input, inputs.next_multiple_of(4))] =
+                            1
+                    }
+                }
+                let error = Model::open(&write(&spec, &drafts)).unwrap_err();
+                assert!(
+                    matches!(error, LoadError::Padding(_)),
+                    "{output} {input}: {error}"
+                );
+                assert!(error.to_string().contains(&draft.name), "{error}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -276,7 +370,7 @@ fn files_with_flipped_bits_never_panic() {
     };
     let crops = testing::crops(1, 3, 88);
     let (mut refused, mut ran) = (0, 0);
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let file = testing::model(&spec(weights), 1).unwrap();
         // The data begins after some thousand bytes of metadata; hit both about as often.
         let metadata = file.len() - Reader::open(&file).unwrap().data().len();
@@ -306,7 +400,7 @@ fn files_with_flipped_bits_never_panic() {
 
 #[test]
 fn the_largest_weights_overflow_without_a_panic() {
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let mut drafts = tensors(&testing::model(&spec(weights), 1).unwrap());
         for t in drafts.iter_mut().filter(|t| t.dtype == DType::F32) {
             for (i, word) in t.data.as_chunks_mut::<4>().0.iter_mut().enumerate() {

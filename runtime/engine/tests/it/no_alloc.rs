@@ -9,7 +9,7 @@ use viseme_format::spec::{Family, Weights};
 
 #[test]
 fn no_step_from_file_to_logits_allocates() {
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let file = testing::model(&testing::spec(&testing::TINY, weights), 5).unwrap();
         let crops = testing::crops(5, 12, 88);
         let mut arena = vec![0; Model::open(&file).unwrap().arena_bytes(64)];

@@ -47,7 +47,7 @@ fn run(file: &[u8], arena: &mut [u8], max_frames: usize, crops: &[u8]) -> Vec<u3
 
 #[test]
 fn bits_depend_on_model_and_crops_only() {
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let file = file(weights);
         let model = Model::open(&file).unwrap();
         let crops = testing::crops(1, 20, SIDE);
@@ -92,10 +92,14 @@ fn bits_are_the_same_in_every_build() {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
     };
-    let hashes = [Weights::F32, Weights::Int8].map(hash);
+    let hashes = [Weights::F32, Weights::Int8, Weights::Int4].map(hash);
     assert_eq!(
         hashes,
-        [0x1ef4_c88d_4445_7c72, 0x88a6_4c2a_f6a9_9953],
+        [
+            0x1ef4_c88d_4445_7c72,
+            0x88a6_4c2a_f6a9_9953,
+            0xf72d_2e9a_45cb_7ded
+        ],
         "{hashes:#x?}"
     );
 }
@@ -195,7 +199,7 @@ fn misuse_is_told_and_changes_nothing() {
 
 #[test]
 fn an_arena_that_is_too_small_is_refused_to_the_byte() {
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         let file = file(weights);
         let model = Model::open(&file).unwrap();
         let needed = model.arena_bytes(9);
@@ -218,7 +222,7 @@ fn an_arena_that_is_too_small_is_refused_to_the_byte() {
 
 #[test]
 fn the_exporter_and_the_engine_plan_the_same_arena() {
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
         for size in [testing::TINY, testing::SMALL, testing::REFERENCE] {
             let file = testing::model(&testing::spec(&size, weights), 1).unwrap();
             let model = Model::open(&file).unwrap();

@@ -27,8 +27,15 @@ pub(super) trait Sink {
     fn tokens(&mut self, key: &'static str, values: &Tokens<'_>) -> Result<(), WriteError>;
 }
 
-/// Order of int8 weights in the file: see [`crate::panels`].
-const LAYOUT: &str = "panels-16x4";
+/// Order of quantised weights in the file: see [`crate::panels`].
+fn quant_layout(weights: Weights) -> Option<&'static str> {
+    match weights {
+        Weights::F32 => None,
+        Weights::Int8 => Some("panels-16x4"),
+        Weights::Int4 => Some("panels-16x4x2"),
+    }
+}
+
 const QUANT_LAYOUT: &str = "viseme.quant.layout";
 
 /// Reads all fields; ranges are not checked here, except those a field's own type has.
@@ -40,11 +47,14 @@ pub(super) fn read<'a>(source: &impl Source<'a>) -> Result<ModelSpec<'a>, SpecEr
             want: "1, the only version there is",
         });
     }
-    let weights = choice(source, "viseme.quant.weights", &WEIGHTS, "f32 or int8")?;
-    if weights == Weights::Int8 && need(QUANT_LAYOUT, |key| source.str(key))? != LAYOUT {
+    let want = "f32, int8 or int4";
+    let weights = choice(source, "viseme.quant.weights", &WEIGHTS, want)?;
+    if let Some(layout) = quant_layout(weights)
+        && need(QUANT_LAYOUT, |key| source.str(key))? != layout
+    {
         return Err(SpecError::OutOfRange {
             key: QUANT_LAYOUT,
-            want: "panels-16x4, the only layout there is",
+            want: "panels-16x4 with int8 weights, panels-16x4x2 with int4 weights",
         });
     }
     Ok(ModelSpec {
@@ -186,8 +196,8 @@ pub(super) fn write(spec: &ModelSpec<'_>, sink: &mut impl Sink) -> Result<(), Wr
     sink.str("viseme.training_data", spec.training_data)?;
     sink.str("viseme.modality", text(&MODALITIES, spec.modality))?;
     sink.str("viseme.quant.weights", text(&WEIGHTS, spec.weights))?;
-    if spec.weights == Weights::Int8 {
-        sink.str(QUANT_LAYOUT, LAYOUT)?;
+    if let Some(layout) = quant_layout(spec.weights) {
+        sink.str(QUANT_LAYOUT, layout)?;
     }
     sink.u64("viseme.arena_bytes", spec.arena_bytes)?;
     match &spec.family {
@@ -253,7 +263,11 @@ const MODALITIES: [(&str, Modality); 3] = [
     ("audio", Modality::Audio),
     ("av", Modality::AudioVideo),
 ];
-const WEIGHTS: [(&str, Weights); 2] = [("f32", Weights::F32), ("int8", Weights::Int8)];
+const WEIGHTS: [(&str, Weights); 3] = [
+    ("f32", Weights::F32),
+    ("int8", Weights::Int8),
+    ("int4", Weights::Int4),
+];
 const ACTIVATIONS: [(&str, Activation); 2] =
     [("silu", Activation::Silu), ("relu", Activation::Relu)];
 const TOKEN_KINDS: [(&str, TokenKind); 3] = [

@@ -78,6 +78,20 @@ pub enum Weights {
     F32,
     /// Matrices are I8 rows with one scale per row; the rest is F32.
     Int8,
+    /// As `Int8`, but the matrices of the encoder's blocks have two weights in a byte
+    /// ([`layout::stored`](crate::layout::stored)).
+    Int4,
+}
+
+/// As the file says it.
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Weights::F32 => "f32",
+            Weights::Int8 => "int8",
+            Weights::Int4 => "int4",
+        })
+    }
 }
 
 /// A recogniser of family `viseme-conformer`.

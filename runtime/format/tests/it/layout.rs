@@ -121,6 +121,41 @@ fn an_int8_model_has_scales_and_sums_beside_its_panels() {
 }
 
 #[test]
+fn an_int4_model_differs_from_int8_in_the_matrices_of_its_blocks() {
+    let (int8, int4) = (model(Weights::Int8), model(Weights::Int4));
+    assert!(int8.keys().eq(int4.keys()));
+    let differ: Vec<&String> = int8
+        .keys()
+        .filter(|&name| int8[name] != int4[name])
+        .collect();
+    // Ten matrices a block: four of the feed-forward layers, four of attention, two of the convolution.
+    assert_eq!(differ.len(), 5 * 10);
+    let is_one = |name: &&String| name.starts_with("encoder.") && name.ends_with(".weight");
+    assert!(differ.iter().all(is_one), "{differ:?}");
+    let shape = |name: &str| int4[name].0.clone();
+    assert_eq!(shape("encoder.4.ff1.down.weight"), [9, 72, 16, 4]);
+    assert_eq!(shape("encoder.4.conv.pointwise1.weight"), [18, 18, 16, 4]);
+    assert_eq!(shape("frontend.proj.weight"), [9, 384, 16, 4]);
+
+    let mut matrices = Vec::new();
+    let visit = |name: &str, shape: &[usize]| -> Result<(), Infallible> {
+        if layout::stored(Weights::Int4, name) == Weights::Int4 {
+            matrices.push((name.to_owned(), shape.to_vec()));
+        }
+        Ok(())
+    };
+    layout::matrices(common::spec().conformer().unwrap(), visit).unwrap();
+    let checkpoint = checkpoint();
+    assert_eq!(matrices.len(), differ.len());
+    for (name, shape) in matrices {
+        assert!(
+            differ.contains(&&name) && checkpoint[&name].0 == shape,
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn an_error_ends_the_walk() {
     let mut visited = 0;
     let result = layout::checkpoint(common::spec().conformer().unwrap(), |_, _| {

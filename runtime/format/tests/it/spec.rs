@@ -142,6 +142,34 @@ fn choices() {
 }
 
 #[test]
+fn each_precision_has_its_own_layout() {
+    for (weights, layout) in [
+        (Weights::F32, None),
+        (Weights::Int8, Some("panels-16x4")),
+        (Weights::Int4, Some("panels-16x4x2")),
+    ] {
+        let spec = ModelSpec {
+            weights,
+            ..common::spec()
+        };
+        let mut writer = Writer::new();
+        spec.write(&mut writer).unwrap();
+        let bytes = writer.finish().unwrap();
+        let file = Reader::open(&bytes).unwrap();
+        assert_eq!(ModelSpec::read(&file), Ok(spec));
+        let stated = file.value("viseme.quant.layout");
+        assert_eq!(stated, layout.map(Value::Str));
+    }
+    // The file is int8: with int4 weights its layout is the wrong one.
+    with("viseme.quant.weights", Other::Str("int4"), |spec| {
+        let key = "viseme.quant.layout";
+        assert!(matches!(spec, Err(SpecError::OutOfRange { key: named, .. }) if named == key));
+    });
+    let other = Other::Str("panels-16x4x2");
+    out_of_range("viseme.quant.layout", &[other]);
+}
+
+#[test]
 fn time_and_crop() {
     use Other::{F32, U32};
     out_of_range(

@@ -1,12 +1,12 @@
 //! AArch64.
 //!
-//! Every AArch64 CPU has NEON, for which the plain loops are compiled anyway; what differs is the int8 product. A value
+//! Every AArch64 CPU has NEON, for which the plain loops are compiled anyway; what differs is the int8 or int4 product. A value
 //! of each type here exists only where the CPU has its instructions, and that is why calling code compiled for them
 //! is sound.
 #![allow(unsafe_code)]
 
 use super::attention::{AttendedInt8, Int8Attention};
-use super::{Kernels, QuantRows, WeightsI8, panels};
+use super::{Kernels, QuantRows, WeightsI4, WeightsI8, panels};
 
 mod tiles;
 
@@ -55,6 +55,10 @@ impl Kernels for Neon {
     fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
         attention.run(NeonTile, x);
     }
+
+    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+        panels::matmul(NeonTile, x, w, bias, y);
+    }
 }
 
 /// SDOT: Cortex-A55, A76 and A78 (Raspberry Pi 5, Jetson Orin).
@@ -91,6 +95,15 @@ impl Kernels for NeonDot {
         // SAFETY: a value of this type exists only where the CPU has SDOT.
         unsafe { compiled(attention, x) }
     }
+
+    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+        #[target_feature(enable = "dotprod")]
+        fn compiled(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+            panels::matmul(DotTile, x, w, bias, y);
+        }
+        // SAFETY: a value of this type exists only where the CPU has SDOT.
+        unsafe { compiled(x, w, bias, y) }
+    }
 }
 
 /// SMMLA: Cortex-A510, A710, X2, Neoverse V1 and later.
@@ -126,5 +139,14 @@ impl Kernels for NeonI8mm {
         }
         // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
         unsafe { compiled(attention, x) }
+    }
+
+    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+        #[target_feature(enable = "dotprod,i8mm")]
+        fn compiled(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
+            panels::matmul(MatrixTile, x, w, bias, y);
+        }
+        // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
+        unsafe { compiled(x, w, bias, y) }
     }
 }

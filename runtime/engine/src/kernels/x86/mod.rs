@@ -8,7 +8,7 @@ use super::attention::slots::{Heads, ValueSlots, VectorSlots};
 use super::attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
 use super::depthwise::{Depthwise, Frames};
 use super::elementwise::{self, Activation};
-use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI8};
+use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
 use super::{conv_f32, norm, panels, portable};
 
 mod tiles;
@@ -43,6 +43,7 @@ macro_rules! plain_loops {
     ($features:literal, tile = $tile:expr, pixels = $pixels:literal) => {
         plain_loops! { $features;
             fn matmul_i8(x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
+            fn matmul_i4(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
             fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) = portable::matmul_f32;
             fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant = portable::quantize;
             fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) = norm::layer_norm;

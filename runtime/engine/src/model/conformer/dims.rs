@@ -68,6 +68,7 @@ pub(crate) struct Dims {
     pub eps: f32,
     pub blocks: usize,
     pub vocab: usize,
+    /// Whether matrices hold integers, int8 or int4: they meet activations of 8 bits.
     pub int8: bool,
     /// Longest utterance.
     pub max_frames: usize,
@@ -107,7 +108,7 @@ impl Dims {
             eps: encoder.norm_eps,
             blocks: encoder.blocks as usize,
             vocab: conformer.tokens.len(),
-            int8: spec.weights == Weights::Int8,
+            int8: spec.weights != Weights::F32,
             max_frames: conformer.max_frames as usize,
         };
         let (mut side, mut channels) = (dims.crop, dims.stack);

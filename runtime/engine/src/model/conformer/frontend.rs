@@ -88,7 +88,7 @@ impl<'a> Frontend<'a> {
         for (stage, layer) in dims.stages().iter().zip(self.convolutions.iter().flatten()) {
             let map = &mut s.map[..stage.output_len()];
             match layer.weight {
-                Weight::I8(_) => {
+                Weight::I8(_) | Weight::I4(_) => {
                     let stride = code_stride(stage.inputs);
                     let band = &mut s.band_codes[..stage.band_windows() * stride];
                     q.scale[..stage.band_windows()].fill(quant.scale);

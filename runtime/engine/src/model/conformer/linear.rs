@@ -1,6 +1,6 @@
 //! A linear layer and the activations that go into it.
 
-use crate::kernels::{Kernels, QuantRows, WeightsF32, WeightsI8, code_stride};
+use crate::kernels::{Kernels, QuantRows, WeightsF32, WeightsI4, WeightsI8, code_stride};
 
 /// y = W x + b, with the weights as they lie in the model file.
 #[derive(Clone, Copy, Debug)]
@@ -10,11 +10,12 @@ pub(crate) struct Linear<'a> {
     pub bias: &'a [f32],
 }
 
-/// Weights of either precision.
+/// Weights of any precision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Weight<'a> {
     F32(WeightsF32<'a>),
     I8(WeightsI8<'a>),
+    I4(WeightsI4<'a>),
 }
 
 /// Rows of activations in the precision that the weights they meet ask for; the other is empty.
@@ -38,6 +39,7 @@ impl Linear<'_> {
         match self.weight {
             Weight::F32(w) => kernels.matmul_f32(x.values, w, self.bias, y),
             Weight::I8(w) => kernels.matmul_i8(x.codes, w, self.bias, y),
+            Weight::I4(w) => kernels.matmul_i4(x.codes, w, self.bias, y),
         }
     }
 }

@@ -7,10 +7,11 @@ use viseme_format::gguf::{self, DType, MAX_RANK, Reader, Tensor};
 use viseme_format::layout;
 use viseme_format::names::TensorName;
 use viseme_format::panels;
-use viseme_format::spec::{ModelSpec, SpecError};
+use viseme_format::spec::{ModelSpec, SpecError, Weights};
 
 use super::linear::{Linear, Weight};
-use crate::kernels::{WeightsF32, WeightsI8};
+use crate::kernels::packed::{Packed, Unit};
+use crate::kernels::{WeightsF32, WeightsI4, WeightsI8};
 
 /// Why a model cannot be run. `Display` is one line for the user.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,7 @@ pub enum LoadError {
     NotFinite(TensorName),
     /// A scale is zero or negative.
     Scale(TensorName),
-    /// An int8 weight is -128, outside the symmetric range.
+    /// A weight is -128 in int8 or -8 in int4, outside the symmetric range.
     Code(TensorName),
     /// A panel holds weights of outputs or inputs that the layer does not have.
     Padding(TensorName),
@@ -128,7 +129,7 @@ impl fmt::Display for LoadError {
             LoadError::Code(name) => {
                 write!(
                     f,
-                    "tensor {name} holds -128, outside -127..=127; export the model again"
+                    "tensor {name} holds a weight outside its symmetric range; export the model again"
                 )
             }
             LoadError::Padding(name) => {
@@ -178,8 +179,8 @@ impl fmt::Display for Shape {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tensors<'r, 'a> {
     pub file: &'r Reader<'a>,
-    /// Whether matrices are int8.
-    pub int8: bool,
+    /// How matrices are stored.
+    pub weights: Weights,
 }
 
 impl<'a> Tensors<'_, 'a> {
@@ -206,36 +207,73 @@ impl<'a> Tensors<'_, 'a> {
         let outputs = shape.first().copied().unwrap_or(0);
         let inputs = shape.iter().skip(1).product();
         let too_wide = LoadError::Unsupported("a layer with more than 32768 inputs");
-        let weight = if self.int8 {
-            let weight = TensorName::new(format_args!("{prefix}.weight"));
-            let tensor = self.find(weight, DType::I8, &panels::shape(outputs, inputs))?;
-            let packed = tensor.as_i8().ok_or(LoadError::Misaligned)?;
-            if packed.contains(&i8::MIN) {
-                return Err(LoadError::Code(weight));
+        let name = TensorName::new(format_args!("{prefix}.weight"));
+        let weight = match layout::stored(self.weights, &name) {
+            Weights::F32 => {
+                let rows = self.floats(format_args!("{prefix}.weight"), shape)?;
+                Weight::F32(WeightsF32::new(rows, inputs).ok_or(too_wide)?)
             }
-            let scale = self.floats(format_args!("{prefix}.scale"), &[outputs])?;
-            if scale.iter().any(|&s| s <= 0.0) {
-                return Err(LoadError::Scale(TensorName::new(format_args!(
-                    "{prefix}.scale"
-                ))));
+            Weights::Int8 => {
+                let packed = self.packed(name, &panels::shape(outputs, inputs))?;
+                if packed.contains(&i8::MIN) {
+                    return Err(LoadError::Code(name));
+                }
+                let (scale, sums) = self.scales(prefix, outputs)?;
+                let w = WeightsI8::new(packed, scale, sums, inputs).ok_or(too_wide)?;
+                Weight::I8(self.sound(prefix, w)?)
             }
-            let colsum = TensorName::new(format_args!("{prefix}.colsum"));
-            let tensor = self.find(colsum, DType::I32, &[outputs])?;
-            let sums = tensor.as_i32().ok_or(LoadError::Misaligned)?;
-            let w = WeightsI8::new(packed, scale, sums, inputs).ok_or(too_wide)?;
-            if !w.padding_is_zero() {
-                return Err(LoadError::Padding(weight));
+            Weights::Int4 => {
+                let packed = self.packed(name, &panels::int4::shape(outputs, inputs))?;
+                let least = |&byte: &i8| panels::int4::halves(byte as u8).contains(&-8);
+                if packed.iter().any(least) {
+                    return Err(LoadError::Code(name));
+                }
+                let (scale, sums) = self.scales(prefix, outputs)?;
+                let w = WeightsI4::new(packed, scale, sums, inputs).ok_or(too_wide)?;
+                Weight::I4(self.sound(prefix, w)?)
             }
-            if !w.sums_hold() {
-                return Err(LoadError::Colsum(colsum));
-            }
-            Weight::I8(w)
-        } else {
-            let rows = self.floats(format_args!("{prefix}.weight"), shape)?;
-            Weight::F32(WeightsF32::new(rows, inputs).ok_or(too_wide)?)
         };
         let bias = self.floats(format_args!("{prefix}.bias"), &[outputs])?;
         Ok(Linear { weight, bias })
+    }
+
+    /// The bytes of packed panels.
+    fn packed(&self, name: TensorName, shape: &[usize]) -> Result<&'a [i8], LoadError> {
+        let tensor = self.find(name, DType::I8, shape)?;
+        tensor.as_i8().ok_or(LoadError::Misaligned)
+    }
+
+    /// `{prefix}.scale`, all positive, and `{prefix}.colsum`.
+    fn scales(
+        &self,
+        prefix: fmt::Arguments<'_>,
+        outputs: usize,
+    ) -> Result<(&'a [f32], &'a [i32]), LoadError> {
+        let scale = self.floats(format_args!("{prefix}.scale"), &[outputs])?;
+        if scale.iter().any(|&s| s <= 0.0) {
+            return Err(LoadError::Scale(TensorName::new(format_args!(
+                "{prefix}.scale"
+            ))));
+        }
+        let colsum = TensorName::new(format_args!("{prefix}.colsum"));
+        let tensor = self.find(colsum, DType::I32, &[outputs])?;
+        Ok((scale, tensor.as_i32().ok_or(LoadError::Misaligned)?))
+    }
+
+    /// Weights whose padding and sums are what they should be.
+    fn sound<U: Unit>(
+        &self,
+        prefix: fmt::Arguments<'_>,
+        w: Packed<'a, U>,
+    ) -> Result<Packed<'a, U>, LoadError> {
+        let name = |part| TensorName::new(format_args!("{prefix}.{part}"));
+        if !w.padding_is_zero() {
+            return Err(LoadError::Padding(name("weight")));
+        }
+        if !w.sums_hold() {
+            return Err(LoadError::Colsum(name("colsum")));
+        }
+        Ok(w)
     }
 
     /// Refuses a file with more tensors than those of `spec`, all of which must have been found in it.
