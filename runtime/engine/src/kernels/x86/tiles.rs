@@ -30,15 +30,24 @@ impl Tile for Avx512VnniTile {
         unsafe {
             let mut sums = [[_mm512_setzero_si512(); M]; P];
             for g in 0..groups {
-                let w = w.map(|w| _mm512_loadu_si512(w.get_unchecked(g).as_ptr().cast()));
+                let mut weights = [_mm512_setzero_si512(); P];
+                for p in 0..P {
+                    weights[p] = _mm512_loadu_si512(w[p].get_unchecked(g).as_ptr().cast());
+                }
                 for m in 0..M {
                     let x = _mm512_set1_epi32(i32::from_le_bytes(*x[m].get_unchecked(g)));
                     for p in 0..P {
-                        sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], x, w[p]);
+                        sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], x, weights[p]);
                     }
                 }
             }
-            sums.map(|row| row.map(|sums| core::mem::transmute::<__m512i, Sums>(sums)))
+            let mut all = [[[0; OUTPUTS]; M]; P];
+            for p in 0..P {
+                for m in 0..M {
+                    all[p][m] = core::mem::transmute::<__m512i, Sums>(sums[p][m]);
+                }
+            }
+            all
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::kernels::{Kernels, WeightsF32};
 use crate::math;
 
 /// Frames worked on at a time.
-pub(crate) const ROWS: usize = 32;
+pub(crate) const ROWS: usize = 16;
 
 /// Weight and bias of a LayerNorm.
 #[derive(Clone, Copy, Debug)]
