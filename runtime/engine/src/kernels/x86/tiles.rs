@@ -38,7 +38,13 @@ impl Tile for Avx512VnniTile {
                     }
                 }
             }
-            sums.map(|row| row.map(|sums| core::mem::transmute::<__m512i, Sums>(sums)))
+            let mut all = [[[0; OUTPUTS]; M]; P];
+            for p in 0..P {
+                for m in 0..M {
+                    all[p][m] = core::mem::transmute::<__m512i, Sums>(sums[p][m]);
+                }
+            }
+            all
         }
     }
 }
