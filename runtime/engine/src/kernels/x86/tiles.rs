@@ -38,13 +38,7 @@ impl Tile for Avx512VnniTile {
                     }
                 }
             }
-            let mut all = [[[0; OUTPUTS]; M]; P];
-            for p in 0..P {
-                for m in 0..M {
-                    all[p][m] = core::mem::transmute::<__m512i, Sums>(sums[p][m]);
-                }
-            }
-            all
+            sums.map(|row| row.map(|sums| core::mem::transmute::<__m512i, Sums>(sums)))
         }
     }
 }
