@@ -111,6 +111,22 @@ pub fn import(path: &Path) -> Result<(Params, BTreeMap<String, Moments>)> {
     Ok((Params(weights), moments_from(&Params(moments))?))
 }
 
+/// Names the weights of a finished run, so that a run which goes on from them is not continued from others.
+pub fn digest(run: &Path) -> Result<String> {
+    let path = run.join(MODEL);
+    let bytes = std::fs::read(&path).with_context(|| {
+        format!(
+            "cannot read {}; give the folder of a finished run",
+            path.display()
+        )
+    })?;
+    // FNV-1a.
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Ok(format!("{hash:016x}"))
+}
+
 /// Replaces a file in one step.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension("part");

@@ -11,5 +11,6 @@ pub mod model;
 pub mod optim;
 pub mod recipe;
 pub mod rng;
+pub mod rounding;
 pub mod spec;
 pub mod train;

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use viseme_corpus::SplitField;
+use viseme_trainer::checkpoint;
 use viseme_trainer::data::load;
 use viseme_trainer::recipe::Recipe;
 use viseme_trainer::train::{Run, train};
@@ -33,6 +34,13 @@ struct TrainArgs {
     /// Recipe file.
     #[arg(long)]
     recipe: PathBuf,
+    /// Folder of a finished run of this recipe to go on from, with the weights rounded to --bits, as its table
+    /// [finetune] says.
+    #[arg(long, value_name = "RUN", requires = "bits")]
+    finetune: Option<PathBuf>,
+    /// Bits of the model file that a fine-tuned run is for.
+    #[arg(long, value_enum, requires = "finetune")]
+    bits: Option<Bits>,
     /// A folder with manifest.json, a manifest file, or the GRID corpus as it ships (sN/*.mpg).
     #[arg(long)]
     data: PathBuf,
@@ -59,6 +67,14 @@ struct TrainArgs {
     save_minutes: f32,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Bits {
+    #[value(name = "4")]
+    Int4 = 4,
+    #[value(name = "8")]
+    Int8 = 8,
+}
+
 fn main() -> ExitCode {
     let Command::Train(args) = Cli::parse().command;
     match run(&args) {
@@ -72,6 +88,10 @@ fn main() -> ExitCode {
 
 fn run(args: &TrainArgs) -> Result<()> {
     let recipe = Recipe::read(&args.recipe)?;
+    let recipe = match (&args.finetune, args.bits) {
+        (Some(run), Some(bits)) => recipe.tuned(bits as u8, &checkpoint::digest(run)?)?,
+        _ => recipe.base(),
+    };
     let cache = match &args.cache {
         Some(folder) => folder.clone(),
         None => args.out.parent().unwrap_or(Path::new(".")).join("crops"),
@@ -88,6 +108,7 @@ fn run(args: &TrainArgs) -> Result<()> {
     let run = Run {
         out: args.out.clone(),
         threads: args.threads,
+        from: args.finetune.clone(),
         save_every: Duration::from_secs_f32(args.save_minutes.clamp(0.0, 1e6) * 60.0),
         stop_after: None,
     };

@@ -27,6 +27,32 @@ pub struct Recipe {
     pub augment: Augment,
     /// The optimisation.
     pub train: Train,
+    /// How a finished run is fine-tuned for few bits, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Finetune>,
+    /// In a run that fine-tunes (never in a recipe file): what it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Tuned>,
+}
+
+/// What is different in a run that goes on from a finished one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finetune {
+    /// Passes over the real clips.
+    pub epochs: usize,
+    /// Peak of the one-cycle schedule.
+    pub learning_rate: f32,
+}
+
+/// A run that goes on from a finished one, with rounded weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuned {
+    /// Bits of the model file that it will become: 4 or 8.
+    pub bits: u8,
+    /// Digest of the weights that it went on from.
+    pub from: String,
 }
 
 /// How training clips are varied.
@@ -104,6 +130,31 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The recipe of a run from the beginning: how it may be fine-tuned later decides nothing in it.
+    pub fn base(mut self) -> Self {
+        self.finetune = None;
+        self
+    }
+
+    /// The recipe of the run that goes on from finished weights with this digest.
+    ///
+    /// # Errors
+    /// If the recipe does not say how.
+    pub fn tuned(mut self, bits: u8, from: &str) -> Result<Self> {
+        let finetune = self.finetune.take().context(
+            "the recipe has no table [finetune]; give it one with epochs and learning_rate",
+        )?;
+        self.train.epochs = finetune.epochs;
+        self.train.learning_rate = finetune.learning_rate;
+        // The same seed would bring the first clips of the finished run once more.
+        self.seed = self.seed.wrapping_add(1);
+        self.tuned = Some(Tuned {
+            bits,
+            from: from.to_owned(),
+        });
+        Ok(self)
+    }
+
     /// `<blank>` and the words, in the order of the model's outputs.
     pub fn tokens(&self) -> Vec<String> {
         let words = self.words.split_whitespace().map(str::to_owned);
@@ -136,6 +187,15 @@ impl Recipe {
         );
         ensure!(t.frames >= 8, "frames must be at least 8");
         ensure!(self.tokens().len() > 1, "words is empty");
+        ensure!(
+            self.tuned.is_none(),
+            "tuned is set by the trainer, not by a recipe"
+        );
+        let finetune = self.finetune.as_ref();
+        ensure!(
+            finetune.is_none_or(|f| f.epochs > 0 && f.learning_rate > 0.0),
+            "epochs and learning_rate of finetune must be positive"
+        );
         Ok(())
     }
 }

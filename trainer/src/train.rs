@@ -12,10 +12,11 @@ use crate::curve::Curve;
 use crate::data::{self, Clip};
 use crate::loss::{Loss, loss};
 use crate::model::ops::Moments;
-use crate::model::{Leaves, Mode, Params, forward, values};
+use crate::model::{Array, Leaves, Mode, Params, forward, values};
 use crate::optim::{State, learning_rate};
 use crate::recipe::Recipe;
 use crate::rng::rng;
+use crate::rounding::Rounding;
 use crate::spec;
 
 /// Things that may differ between two runs of one recipe without changing the result.
@@ -25,6 +26,8 @@ pub struct Run {
     pub out: PathBuf,
     /// Threads to run shards on.
     pub threads: usize,
+    /// Folder of the finished run that one which fine-tunes goes on from.
+    pub from: Option<PathBuf>,
     /// How often to save.
     pub save_every: Duration,
     /// Stop (as if killed at a step boundary) after this many steps in all.
@@ -49,15 +52,16 @@ pub fn train(recipe: &Recipe, clips: &[Clip], run: &Run) -> Result<()> {
     let mut at = if path.exists() {
         Checkpoint::load(&path, recipe, &fingerprint)?
     } else {
-        start(recipe)
+        start(recipe, run.from.as_deref())?
     };
+    let rounding = Rounding::of(recipe)?;
     let mut curve = Curve::resume(&run.out, at.state.step)?;
     let total = recipe.train.epochs * data::steps_per_epoch(recipe, clips.len());
     let until = run.stop_after.map_or(total, |s| s.min(total));
     let bar = progress(total, at.state.step);
     let mut saved = Instant::now();
     while at.state.step < until {
-        let step = step(recipe, clips, &mut at, run.threads, total)?;
+        let step = step(recipe, clips, &rounding, &mut at, run.threads, total)?;
         curve.push(
             at.state.step,
             &step,
@@ -98,17 +102,29 @@ pub struct Report {
     pub norm: f32,
 }
 
-fn start(recipe: &Recipe) -> Checkpoint {
-    let weights = Params::init(
+fn start(recipe: &Recipe, from: Option<&Path>) -> Result<Checkpoint> {
+    let initial = Params::init(
         &recipe.model,
         recipe.tokens().len(),
         &mut rng(recipe.seed, &[0]),
     );
-    let moments = weights.initial_moments();
-    Checkpoint {
-        state: State::new(weights),
-        moments,
-    }
+    let Some(folder) = from else {
+        let moments = initial.initial_moments();
+        let state = State::new(initial);
+        return Ok(Checkpoint { state, moments });
+    };
+    let (weights, moments) = checkpoint::import(&folder.join(checkpoint::MODEL))?;
+    let shapes = |params: &Params| -> Vec<(String, Vec<usize>)> {
+        let shape = |(name, array): (&String, &Array)| (name.clone(), array.shape.clone());
+        params.0.iter().map(shape).collect()
+    };
+    ensure!(
+        shapes(&weights) == shapes(&initial) && moments.keys().eq(initial.initial_moments().keys()),
+        "{} holds another model than the recipe describes; give the recipe it was trained with",
+        folder.display()
+    );
+    let state = State::new(weights);
+    Ok(Checkpoint { state, moments })
 }
 
 struct Shard {
@@ -120,12 +136,13 @@ struct Shard {
 fn step(
     recipe: &Recipe,
     clips: &[Clip],
+    rounding: &Rounding,
     at: &mut Checkpoint,
     threads: usize,
     total: usize,
 ) -> Result<Report> {
     let count = recipe.train.shards;
-    let weights = &at.state.weights;
+    let weights = &*rounding.apply(&at.state.weights);
     let number = at.state.step;
     let run = |shard: usize| shard_of(recipe, clips, weights, number, shard);
     // Results are kept in shard order, so the sums below do not depend on the threads.
@@ -231,7 +248,7 @@ mod tests {
         recipe.train.epochs = 1;
         recipe.train.real_per_shard = 0;
         recipe.train.synthetic_per_shard = 1;
-        recipe
+        recipe.base()
     }
 
     fn folder(name: &str) -> PathBuf {
@@ -241,15 +258,26 @@ mod tests {
     }
 
     fn run(out: &Path, threads: usize, stop_after: usize) -> Checkpoint {
+        run_of(&tiny(), None, out, threads, stop_after)
+    }
+
+    fn run_of(
+        recipe: &Recipe,
+        from: Option<&Path>,
+        out: &Path,
+        threads: usize,
+        stop_after: usize,
+    ) -> Checkpoint {
         let run = Run {
             out: out.to_owned(),
             threads,
+            from: from.map(Path::to_owned),
             save_every: Duration::from_secs(3600),
             stop_after: Some(stop_after),
         };
-        train(&tiny(), &[], &run).expect("training runs");
+        train(recipe, &[], &run).expect("training runs");
         let path = out.join(checkpoint::CHECKPOINT);
-        Checkpoint::load(&path, &tiny(), &fingerprint(&[])).expect("a checkpoint was written")
+        Checkpoint::load(&path, recipe, &fingerprint(&[])).expect("a checkpoint was written")
     }
 
     #[test]
@@ -262,6 +290,49 @@ mod tests {
             run(&resumed, 1, 6) == straight,
             "a resumed run must not differ"
         );
+    }
+
+    #[test]
+    fn fine_tuning_goes_on_from_a_finished_run_and_can_be_stopped_too() {
+        let base = folder("base");
+        let before = run(&base, 2, 2);
+        write_model(&tiny(), &before, &base).expect("writable");
+        let mut recipe = tiny();
+        recipe.finetune = Some(crate::recipe::Finetune {
+            epochs: 1,
+            learning_rate: 1e-4,
+        });
+        let digest = checkpoint::digest(&base).expect("the base is there");
+        let recipe = recipe.tuned(4, &digest).expect("it has the table");
+        let from = Some(base.as_path());
+        let straight = run_of(&recipe, from, &folder("tuned"), 2, 4);
+        let resumed = folder("tuned-resumed");
+        // Nothing but the rounding is new in the first step: from the averaged weights, a little away from them.
+        let early = run_of(&recipe, from, &resumed, 1, 1);
+        for (name, array) in &early.state.weights.0 {
+            let start = &before.state.average.0[name].data;
+            let moved = array.data.iter().zip(start).map(|(a, b)| (a - b).abs());
+            assert!(moved.fold(0.0, f32::max) < 1e-3, "{name}");
+        }
+        assert!(run_of(&recipe, from, &resumed, 1, 4) == straight);
+        // Without rounding the same steps lead elsewhere.
+        let mut unrounded = recipe.clone();
+        unrounded.tuned = None;
+        let other = run_of(&unrounded, from, &folder("unrounded"), 2, 4);
+        assert!(other.state.weights != straight.state.weights);
+        // A run that began from other weights is not continued.
+        let mut elsewhere = recipe.clone();
+        elsewhere.tuned = Some(crate::recipe::Tuned {
+            bits: 4,
+            from: "others".into(),
+        });
+        let path = resumed.join(checkpoint::CHECKPOINT);
+        assert!(Checkpoint::load(&path, &elsewhere, &fingerprint(&[])).is_err());
+        // Another model does not fit.
+        let mut wider = recipe;
+        wider.model.ff = 40;
+        let error = start(&wider, from).unwrap_err().to_string();
+        assert!(error.contains("another model"), "{error}");
     }
 
     #[test]

@@ -15,6 +15,8 @@ cargo xtask demo                     render a talking mouth, read its lips, draw
 cargo xtask test                     install what the tests need, run every check
 cargo xtask train --recipe R --data DIR [--out runs/NAME] [...]
                                      train a recipe (viseme-trainer train --help lists the rest)
+cargo xtask train --recipe R --data DIR --finetune RUN --bits 4 [--out runs/NAME-int4] [...]
+                                     go on from a finished run with rounded weights
 cargo xtask quantize RUN --out M.gguf [...]
                                      make a model file (viseme-quantize --help lists the rest)
 ";
@@ -56,7 +58,12 @@ fn train(mut rest: Vec<String>) -> Result<(), Failure> {
         let name = std::path::Path::new(&recipe)
             .file_stem()
             .unwrap_or_default();
-        rest.extend(["--out".into(), format!("runs/{}", name.to_string_lossy())]);
+        let name = name.to_string_lossy();
+        let out = match (value("--finetune"), value("--bits")) {
+            (Some(_), Some(bits)) => format!("runs/{name}-int{bits}"),
+            _ => format!("runs/{name}"),
+        };
+        rest.extend(["--out".into(), out]);
     }
     rest.insert(0, "train".into());
     program("viseme-trainer", &rest)

@@ -143,7 +143,12 @@ impl Folder {
 
     /// Writes a random model for video; returns its bytes.
     pub fn model(&self, name: &str) -> Vec<u8> {
-        let spec = testing::spec(&TINY_GRID, Weights::Int8);
+        self.model_of(Weights::Int8, name)
+    }
+
+    /// Writes a random model for video in this precision; returns its bytes.
+    pub fn model_of(&self, weights: Weights, name: &str) -> Vec<u8> {
+        let spec = testing::spec(&TINY_GRID, weights);
         let bytes = testing::model(&spec, 11).expect("a model");
         self.write(name, &bytes);
         bytes

@@ -7,6 +7,7 @@ use viseme_engine::decode::grammar::Grammar;
 use viseme_engine::model::conformer::Model;
 use viseme_engine::session::{Options, Session};
 use viseme_engine::testing::TOKENS;
+use viseme_format::spec::Weights;
 
 use crate::common::Folder;
 
@@ -272,6 +273,22 @@ fn large_pictures_are_read() {
         let run = folder.viseme("transcribe large.mkv --model m.gguf --roi 7600,0,96,96");
         run.fails_with(&format!("reaches outside the {size} picture"));
     }
+}
+
+#[test]
+fn int4_models_are_described_and_read() {
+    let folder = Folder::new();
+    folder.model_of(Weights::Int4, "m.gguf");
+    folder.clip("clip", "bin blue at f two now", 25.0);
+    let run = folder.viseme("info m.gguf");
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{run}");
+    assert!(run.out.contains("viseme-conformer, video, int4"), "{run}");
+    let run = folder.viseme("transcribe clip.y4m --model m.gguf --roi 0,0,96,96");
+    assert_eq!(run.code, 0, "{run}");
+    assert!(
+        run.out.contains(' '),
+        "a random model says something: {run}"
+    );
 }
 
 #[test]
