@@ -1,6 +1,6 @@
 //! The same bits on CPUs that this machine is not: the kernel cases and the golden logits under QEMU.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::golden::{LOGITS, MODEL};
@@ -15,7 +15,111 @@ const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 
 /// Runs everything on every emulated CPU; says which cannot be, and why.
 pub fn emulate() -> Result<(), Failure> {
+    cortex_m()?;
     aarch64()
+}
+
+/// A microcontroller that QEMU has.
+pub struct Machine {
+    /// Its processor.
+    pub cpu: &'static str,
+    /// Arguments of QEMU.
+    machine: [&'static str; 4],
+    target: Target,
+    /// What the image is compiled for; the compiler's word for a processor, and our folder with its memory map.
+    compiled: (&'static str, &'static str),
+}
+
+/// Processors with DSP instructions, and one with Helium.
+pub const MACHINES: [Machine; 4] = [
+    Machine {
+        cpu: "cortex-m4",
+        machine: ["-M", "mps2-an386", "-cpu", "cortex-m4"],
+        target: Target::ThumbV7em,
+        compiled: ("cortex-m4", "an386"),
+    },
+    Machine {
+        cpu: "cortex-m7",
+        machine: ["-M", "mps2-an500", "-cpu", "cortex-m7"],
+        target: Target::ThumbV7em,
+        compiled: ("cortex-m4", "an500"),
+    },
+    Machine {
+        cpu: "cortex-m33",
+        machine: ["-M", "mps2-an505", "-cpu", "cortex-m33"],
+        target: Target::ThumbV8m,
+        compiled: ("cortex-m33", "an505"),
+    },
+    Machine {
+        cpu: "cortex-m55",
+        machine: ["-M", "mps3-an547", "-cpu", "cortex-m55"],
+        target: Target::ThumbV8m,
+        compiled: ("cortex-m55", "an547"),
+    },
+];
+
+fn cortex_m() -> Result<(), Failure> {
+    for machine in MACHINES {
+        let Some(image) = machine.image()? else {
+            continue;
+        };
+        step(
+            &format!("kernels on {}", machine.cpu),
+            &mut machine.run(&image, &["kernels"], &[]),
+        )?;
+        step(
+            &format!("golden logits on {}", machine.cpu),
+            &mut machine.run(&image, &["golden", MODEL, LOGITS], &[]),
+        )?;
+    }
+    Ok(())
+}
+
+impl Machine {
+    /// Builds the test image; says why if it cannot.
+    pub fn image(&self) -> Result<Option<PathBuf>, Failure> {
+        let what = format!("the same bits on {}", self.cpu);
+        if !exists("qemu-system-arm") {
+            eprintln!(
+                "── skipped: {what}: install qemu-system-arm (Debian: apt-get install qemu-system-arm)"
+            );
+            return Ok(None);
+        }
+        let toolchain = match Toolchain::new(self.target) {
+            Ok(toolchain) => toolchain,
+            Err(install) => {
+                eprintln!("── skipped: {what}: {install}");
+                return Ok(None);
+            }
+        };
+        let (cpu, memory) = self.compiled;
+        let folder = root().join("firmware/qemu");
+        let toolchain = toolchain.apart(cpu);
+        let mut build = toolchain.cargo("rustc");
+        build.args(["--quiet", "--release", "--manifest-path"]);
+        build.arg(folder.join("Cargo.toml"));
+        build.env("RUSTFLAGS", format!("-Ctarget-cpu={cpu}"));
+        // Only the last step knows the board, so that two boards share what is compiled.
+        let memory = folder.join("memory").join(memory);
+        build.args(["--", "-Clink-arg=-Tlink.x"]);
+        build.arg(format!("-Clink-arg=-L{}", memory.display()));
+        step(&format!("building for {cpu}"), &mut build)?;
+        Ok(Some(toolchain.folder("release").join("viseme-qemu")))
+    }
+
+    /// The image with its command line, from the root.
+    pub fn run(&self, image: &Path, arguments: &[&str], options: &[&str]) -> Command {
+        // A fault before there is a handler would never end.
+        let mut qemu = Command::new("timeout");
+        qemu.args(["300", "qemu-system-arm"]).current_dir(root());
+        qemu.args(self.machine).args(options);
+        let all = ["viseme-qemu"].iter().chain(arguments);
+        let all: Vec<String> = all.map(|argument| format!("arg={argument}")).collect();
+        qemu.args(["-nographic", "-semihosting-config"]);
+        qemu.arg(format!("enable=on,target=native,{}", all.join(",")));
+        qemu.arg("-kernel").arg(image);
+        qemu
+    }
 }
 
 fn aarch64() -> Result<(), Failure> {

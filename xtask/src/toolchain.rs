@@ -44,6 +44,8 @@ pub struct Toolchain {
     target: Target,
     /// Whether it is Debian's.
     debian: bool,
+    /// Folder below the target folder.
+    apart: String,
 }
 
 /// Debian's compiler, also where rustup's comes first in PATH.
@@ -56,6 +58,7 @@ impl Toolchain {
             return Ok(Toolchain {
                 target,
                 debian: false,
+                apart: String::new(),
             });
         }
         let there = debian_has(target)
@@ -66,12 +69,21 @@ impl Toolchain {
             .then_some(Toolchain {
                 target,
                 debian: true,
+                apart: String::new(),
             })
             .ok_or(format!(
                 "run `rustup target add {}`, or on Debian `apt-get install {}`",
                 target.triple(),
                 target.debian().join(" ")
             ))
+    }
+
+    /// The same, with a target folder for this purpose: other flags would throw away what was made.
+    pub fn apart(self, purpose: &str) -> Self {
+        Toolchain {
+            apart: purpose.to_owned(),
+            ..self
+        }
     }
 
     /// Cargo with a command and the target; what is compiled lies below [`Self::folder`].
@@ -103,11 +115,12 @@ impl Toolchain {
 
     /// Another compiler would throw away what the first has made.
     fn target_dir(&self) -> PathBuf {
-        root().join(if self.debian {
+        let compiler = if self.debian {
             "target/debian"
         } else {
             "target"
-        })
+        };
+        root().join(compiler).join(&self.apart)
     }
 }
 
