@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::run::{Failure, cargo, root, step};
 use crate::toolchain::{Target, Toolchain};
-use crate::{emulate, golden, setup};
+use crate::{emulate, golden, panics, setup};
 
 /// Bare-metal targets that the engine and the format must build for.
 const BARE_METAL: [Target; 3] = [Target::ThumbV7em, Target::ThumbV8m, Target::Aarch64Bare];
@@ -44,6 +44,7 @@ pub fn test(rest: &[String]) -> Result<(), Failure> {
     )?;
     golden::golden(&[])?;
     emulate::emulate()?;
+    panics::panics(&[])?;
     eprintln!("── all checks passed");
     Ok(())
 }
