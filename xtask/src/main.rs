@@ -1,10 +1,15 @@
 //! `cargo xtask …`: everything a developer runs. It spawns cargo and the project's programs.
 
 mod demo;
+mod elf;
+mod emulate;
+mod golden;
+mod panics;
 mod picture;
 mod run;
 mod setup;
 mod test;
+mod toolchain;
 
 use std::process::ExitCode;
 
@@ -13,6 +18,9 @@ use run::{Failure, program};
 const HELP: &str = "\
 cargo xtask demo                     render a talking mouth, read its lips, draw what was read
 cargo xtask test                     install what the tests need, run every check
+cargo xtask golden [--emulated]      compare the logits with the golden ones, on this CPU or on emulated ones
+cargo xtask golden --bless           make the golden logits: after a new published model
+cargo xtask panics                   list what a session can reach that panics
 cargo xtask train --recipe R --data DIR [--out runs/NAME] [...]
                                      train a recipe (viseme-trainer train --help lists the rest)
 cargo xtask train --recipe R --data DIR --finetune RUN --bits 4 [--out runs/NAME-int4] [...]
@@ -28,6 +36,8 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "demo" => demo::demo(&rest),
         "test" => test::test(&rest),
+        "golden" => golden::golden(&rest),
+        "panics" => panics::panics(&rest),
         "train" => train(rest),
         "quantize" => program("viseme-quantize", &rest),
         "" | "help" | "-h" | "--help" => {

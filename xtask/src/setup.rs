@@ -5,10 +5,14 @@ use std::process::{Command, Stdio};
 use crate::run::exists;
 
 /// A program, and the Debian package that holds it.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ffmpeg", "ffmpeg"),
     ("ffprobe", "ffmpeg"),
     ("python3", "python3-venv"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("qemu-system-arm", "qemu-system-arm"),
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    ("aarch64-linux-gnu-gcc", "libc6-dev-arm64-cross"),
 ];
 
 /// Installs what is missing with apt if this user may; otherwise says what to install. The tests
@@ -37,28 +41,33 @@ fn missing() -> Vec<&'static str> {
     packages
 }
 
-fn install(packages: &[&str]) -> bool {
-    let root = Command::new("id").arg("-u").output();
-    let root = root.is_ok_and(|o| o.stdout.starts_with(b"0\n"));
-    let apt = |arguments: &[&str]| {
-        // Without being root only a sudo that asks for no password will do.
-        let mut command = if root {
-            Command::new("apt-get")
-        } else {
-            Command::new("sudo")
-        };
-        if !root {
-            command.args(["-n", "apt-get"]);
-        }
-        let status = command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status();
-        status.is_ok_and(|s| s.success())
-    };
+/// Installs packages if this user may.
+pub fn install(packages: &[&str]) -> bool {
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(packages);
     // The package lists may be old or absent: then one refresh.
-    apt(&arguments) || (apt(&["update"]) && apt(&arguments))
+    as_root("apt-get", &arguments)
+        || (as_root("apt-get", &["update"]) && as_root("apt-get", &arguments))
+}
+
+/// Lets packages of another architecture be installed beside those of this one, if this user may.
+pub fn architecture(name: &str) -> bool {
+    as_root("dpkg", &["--add-architecture", name]) && as_root("apt-get", &["update"])
+}
+
+/// Runs a program quietly; without being root only by a sudo that asks for no password.
+fn as_root(program: &str, arguments: &[&str]) -> bool {
+    let root = Command::new("id").arg("-u").output();
+    let root = root.is_ok_and(|o| o.stdout.starts_with(b"0\n"));
+    let mut command = Command::new(if root { program } else { "sudo" });
+    if !root {
+        command.args(["-n", program]);
+    }
+    let status = command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    status.is_ok_and(|s| s.success())
 }

@@ -3,10 +3,11 @@
 use std::process::Command;
 
 use crate::run::{Failure, cargo, root, step};
-use crate::setup;
+use crate::toolchain::{Target, Toolchain};
+use crate::{emulate, golden, panics, setup};
 
-/// Bare-metal targets that the engine and the format must build for, where rustup has them.
-const BARE_METAL: [&str; 2] = ["thumbv7em-none-eabihf", "aarch64-unknown-none"];
+/// Bare-metal targets that the engine and the format must build for.
+const BARE_METAL: [Target; 3] = [Target::ThumbV7em, Target::ThumbV8m, Target::Aarch64Bare];
 
 /// Runs all checks.
 pub fn test(rest: &[String]) -> Result<(), Failure> {
@@ -17,7 +18,9 @@ pub fn test(rest: &[String]) -> Result<(), Failure> {
     }
     setup::packages();
     step("formatting", cargo().args(["fmt", "--all", "--check"]))?;
-    step("no standard library in the engine", &mut no_std())?;
+    let mut check = cargo();
+    check.arg("check");
+    step("no standard library in the engine", &mut no_std(check))?;
     bare_metal()?;
     step(
         "lints",
@@ -39,39 +42,25 @@ pub fn test(rest: &[String]) -> Result<(), Failure> {
         "the same bits from a release build",
         &mut same_bits("release"),
     )?;
+    golden::golden(&[])?;
+    emulate::emulate()?;
+    panics::panics(&[])?;
     eprintln!("── all checks passed");
     Ok(())
 }
 
 /// Without features, so that a workspace build cannot hide a use of the standard library.
-fn no_std() -> Command {
-    let mut command = cargo();
-    command.args([
-        "check",
-        "--package",
-        "viseme-format",
-        "--package",
-        "viseme-engine",
-    ]);
-    command
+fn no_std(mut cargo: Command) -> Command {
+    cargo.args(["--package", "viseme-format", "--package", "viseme-engine"]);
+    cargo
 }
 
 fn bare_metal() -> Result<(), Failure> {
-    let installed = Command::new("rustup")
-        .args(["target", "list", "--installed"])
-        .output();
-    let installed = installed.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
     for target in BARE_METAL {
-        if installed
-            .as_ref()
-            .is_ok_and(|list| list.lines().any(|line| line == target))
-        {
-            step(
-                &format!("building for {target}"),
-                no_std().args(["--target", target]),
-            )?;
-        } else {
-            eprintln!("── skipped: building for {target}: run `rustup target add {target}`");
+        let what = format!("building for {}", target.triple());
+        match Toolchain::new(target) {
+            Ok(toolchain) => step(&what, &mut no_std(toolchain.cargo("check")))?,
+            Err(install) => eprintln!("── skipped: {what}: {install}"),
         }
     }
     Ok(())

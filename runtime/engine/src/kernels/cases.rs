@@ -59,7 +59,8 @@ pub fn check(kernels: &dyn Kernels) -> Result<(), String> {
     }
     depthwise(kernels)?;
     attention(kernels)?;
-    image_rows(kernels)
+    image_rows(kernels)?;
+    subnormals(kernels)
 }
 
 /// Numbers in [-1, 1) from a linear congruential generator (Knuth's MMIX constants).
@@ -480,6 +481,33 @@ fn image_rows(k: &dyn Kernels) -> Result<(), String> {
         )?;
     }
     Ok(())
+}
+
+/// Numbers below the smallest normal one are computed with as all others: some vector units round them to zero.
+fn subnormals(k: &dyn Kernels) -> Result<(), String> {
+    // Every product is 2^-140, a multiple of the smallest number, 2^-149; so are sums, whatever their order.
+    let (factor, product) = (f32::from_bits(57 << 23), f32::from_bits(1 << 9));
+    let many = [factor; 256];
+    let mut y = [0.0; 64];
+    let mut check = |what: &str, want: f32, run: &dyn Fn(&mut [f32])| {
+        y.fill(product);
+        run(&mut y);
+        let right = y.iter().all(|y| y.to_bits() == want.to_bits());
+        (right.then_some(())).ok_or_else(|| format!("{}: {what} of subnormal numbers", k.name()))
+    };
+    let w = WeightsF32::new(&many, 16).ok_or("a case without weights")?;
+    check("product", 16.0 * product, &|y| {
+        k.matmul_f32(&many[..64], w, &[], y);
+    })?;
+    check("convolution", product, &|y| {
+        k.depthwise(&many[..64], &many[..16], &[0.0; 16], 0, y);
+    })?;
+    check("image row", 4.0 * product, &|y| {
+        k.pointwise_row(&many[..16], &many[..64], &[0.0; 16], y);
+    })?;
+    check("sum", 1.5 * product, &|y| {
+        k.add_scaled(y, 0.5, &[product; 64])
+    })
 }
 
 #[cfg(test)]

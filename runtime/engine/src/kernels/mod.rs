@@ -14,6 +14,8 @@ pub mod attention;
 #[cfg(feature = "testing")]
 pub mod cases;
 pub mod conv_f32;
+#[cfg(all(target_arch = "arm", target_os = "none", target_endian = "little"))]
+pub mod cortex_m;
 pub mod depthwise;
 pub mod elementwise;
 pub mod im2row;
@@ -137,6 +139,10 @@ pub fn detect() -> &'static dyn Kernels {
     if let Some(kernels) = aarch64::detect() {
         return kernels;
     }
+    #[cfg(all(target_arch = "arm", target_os = "none", target_endian = "little"))]
+    if let Some(kernels) = cortex_m::detect() {
+        return kernels;
+    }
     &Portable
 }
 
@@ -147,6 +153,8 @@ pub fn all() -> impl Iterator<Item = &'static dyn Kernels> {
     let portable = portable.chain(x86::all());
     #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
     let portable = portable.chain(aarch64::all());
+    #[cfg(all(target_arch = "arm", target_os = "none", target_endian = "little"))]
+    let portable = portable.chain(cortex_m::all());
     portable
 }
 

@@ -1,0 +1,46 @@
+//! What a program calls between opening a session and closing it, as a library that is looked through for panics
+//! (`cargo xtask panics`). Nothing runs it.
+#![no_std]
+
+use viseme_engine::kernels::{Kernels, detect};
+use viseme_engine::session::{PushError, Session};
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Which kernels a session calls is known only while it runs: all of this target are.
+#[unsafe(no_mangle)]
+pub fn hot_kernels() -> &'static dyn Kernels {
+    detect()
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_push_crop(session: &mut Session<'_>, crop: &[u8], time: u64) -> Result<(), PushError> {
+    session.push_crop(crop, time)
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_push_features(
+    session: &mut Session<'_>,
+    features: &[f32],
+    time: u64,
+) -> Result<(), PushError> {
+    session.push_features(features, time)
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_finish(session: &mut Session<'_>) {
+    session.finish();
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_logits<'s>(session: &'s mut Session<'_>) -> (&'s [f32], &'s [u64]) {
+    session.timed_logits()
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_reset(session: &mut Session<'_>) {
+    session.reset();
+}
