@@ -500,7 +500,13 @@ fn subnormals(k: &dyn Kernels) -> Result<(), String> {
         k.matmul_f32(&many[..64], w, &[], y);
     })?;
     check("convolution", product, &|y| {
-        k.depthwise(&many[..64], &many[..16], &[0.0; 16], 0, y);
+        let filter = Depthwise {
+            taps: &many[..16],
+            bias: &[0.0; 16],
+            left: 0,
+        };
+        let pieces = [&many[..64], &[]];
+        k.depthwise(&filter, Frames { pieces, before: 0 }, y);
     })?;
     check("image row", 4.0 * product, &|y| {
         k.pointwise_row(&many[..16], &many[..64], &[0.0; 16], y);

@@ -14,6 +14,7 @@ use super::{TINY, crops, model, spec};
 use crate::kernels::Kernels;
 use crate::model::conformer::Model;
 use crate::session::{Options, Session};
+use crate::stream::{self, Chunks, Stream};
 
 /// A model and a clip.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ pub struct Case {
     pub model: Source,
     /// Length of the synthetic clip.
     pub frames: usize,
+    /// Run as a stream in such chunks, not as a whole.
+    pub chunks: Option<Chunks>,
 }
 
 /// Where the model of a case is from.
@@ -36,7 +39,7 @@ pub enum Source {
 }
 
 /// All cases: the published model, and a random one of each variant that the engine has code for.
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 10] = [
     case("published", Source::Published, 8),
     case(
         "int8-full",
@@ -59,6 +62,14 @@ pub const CASES: [Case; 6] = [
         Source::Random(|| limited(Weights::F32, 6, 2)),
         20,
     ),
+    case(
+        "int4-full",
+        Source::Random(|| spec(&TINY, Weights::Int4)),
+        20,
+    ),
+    stream("int8-stream-1", || limited(Weights::Int8, -1, -1), 1),
+    stream("int8-stream-8", || limited(Weights::Int8, -1, -1), 8),
+    stream("int4-stream-4", || limited(Weights::Int4, -1, -1), 4),
 ];
 
 const fn case(name: &'static str, model: Source, frames: usize) -> Case {
@@ -66,6 +77,20 @@ const fn case(name: &'static str, model: Source, frames: usize) -> Case {
         name,
         model,
         frames,
+        chunks: None,
+    }
+}
+
+/// 30 frames in chunks that see 10 frames before them.
+const fn stream(name: &'static str, spec: fn() -> ModelSpec<'static>, look_ahead: usize) -> Case {
+    Case {
+        name,
+        model: Source::Random(spec),
+        frames: 30,
+        chunks: Some(Chunks {
+            look_ahead,
+            left: Some(10),
+        }),
     }
 }
 
@@ -97,22 +122,12 @@ impl Case {
             Source::Random(_) => &bytemuck::cast_slice(&random)[..len],
         };
         let model = Model::open(file).map_err(|e| e.to_string())?;
-        let options = Options {
-            max_frames: Some(self.frames),
-            kernels,
-        };
-        let mut arena = vec![0; model.arena_bytes(self.frames)];
-        let mut session = Session::new(&model, &mut arena, options).map_err(|e| e.to_string())?;
         let side = model.crop_side();
-        for (t, crop) in crops(1, self.frames, side).chunks(side * side).enumerate() {
-            let pushed = session.push_crop(crop, 40_000 * t as u64);
-            pushed.map_err(|e| e.to_string())?;
+        let clip = crops(1, self.frames, side);
+        match self.chunks {
+            None => whole(&model, self.frames, &clip, kernels),
+            Some(chunks) => streamed(&model, chunks, &clip, kernels),
         }
-        session.finish();
-        let bytes = session.logits().iter().flat_map(|v| v.to_le_bytes());
-        Ok(bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        }))
     }
 
     /// The line of the golden file.
@@ -140,6 +155,64 @@ impl Case {
             ))
         }
     }
+}
+
+/// The hash of a clip that is run as a whole.
+fn whole(
+    model: &Model<'_>,
+    frames: usize,
+    clip: &[u8],
+    kernels: &'static dyn Kernels,
+) -> Result<u64, String> {
+    let options = Options {
+        max_frames: Some(frames),
+        kernels,
+        ..Options::default()
+    };
+    let mut arena = vec![0; model.arena_bytes(frames)];
+    let mut session = Session::new(model, &mut arena, options).map_err(|e| e.to_string())?;
+    for (t, crop) in (0..).zip(clip.chunks(clip.len() / frames)) {
+        session
+            .push_crop(crop, 40_000 * t)
+            .map_err(|e| e.to_string())?;
+    }
+    session.finish();
+    Ok(fnv(FNV_START, session.logits()))
+}
+
+/// The same of a clip that is streamed.
+fn streamed(
+    model: &Model<'_>,
+    chunks: Chunks,
+    clip: &[u8],
+    kernels: &'static dyn Kernels,
+) -> Result<u64, String> {
+    let options = stream::Options { chunks, kernels };
+    let bytes = Stream::arena_bytes(model, &options).map_err(|e| e.to_string())?;
+    let mut arena = vec![0; bytes];
+    let mut stream = Stream::new(model, &mut arena, options).map_err(|e| e.to_string())?;
+    let mut hash = FNV_START;
+    let side = model.crop_side();
+    for (t, crop) in (0..).zip(clip.chunks(side * side)) {
+        let logits = stream.push_crop(crop, 40_000 * t);
+        hash = fnv(hash, logits.map_err(|e| e.to_string())?);
+    }
+    let mut rest = stream.finish();
+    loop {
+        match rest.next() {
+            [] => return Ok(hash),
+            logits => hash = fnv(hash, logits),
+        }
+    }
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv(hash: u64, logits: &[f32]) -> u64 {
+    let bytes = logits.iter().flat_map(|v| v.to_le_bytes());
+    bytes.fold(hash, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// A copy that lies at a multiple of 8, as not every heap gives bytes, and its length in bytes.

@@ -5,6 +5,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(any(cortex_m_dsp, cortex_m_helium))]
+use super::attention::{AttendedInt8, Int8Attention};
+#[cfg(any(cortex_m_dsp, cortex_m_helium))]
 use super::{Kernels, QuantRows, WeightsI8, panels};
 
 #[cfg(cortex_m_dsp)]
@@ -55,6 +57,10 @@ impl Kernels for Dsp {
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
         panels::matmul(dsp::DspTile, x, w, bias, y);
     }
+
+    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+        attention.run(dsp::DspTile, x);
+    }
 }
 
 /// Plain loops that LLVM turns into Helium, 16 products an instruction: Cortex-M55 and M85.
@@ -79,5 +85,9 @@ impl Kernels for Helium {
 
     fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
         panels::matmul(helium::HeliumTile, x, w, bias, y);
+    }
+
+    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
+        attention.run(helium::HeliumTile, x);
     }
 }
