@@ -1,0 +1,3 @@
+//! What the engine costs on this machine, by itself and beside other engines.
+
+fn main() {}
