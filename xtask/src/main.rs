@@ -17,6 +17,8 @@ cargo xtask train --recipe R --data DIR [--out runs/NAME] [...]
                                      train a recipe (viseme-trainer train --help lists the rest)
 cargo xtask quantize RUN --out M.gguf [...]
                                      make a model file (viseme-quantize --help lists the rest)
+cargo xtask export M.gguf --to onnx|tflite --out FILE [...]
+                                     write a model for other engines (viseme-export --help lists the rest)
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         "test" => test::test(&rest),
         "train" => train(rest),
         "quantize" => program("viseme-quantize", &rest),
+        "export" => program("viseme-export", &rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())
