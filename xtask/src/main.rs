@@ -19,6 +19,7 @@ cargo xtask quantize RUN --out M.gguf [...]
                                      make a model file (viseme-quantize --help lists the rest)
 cargo xtask export M.gguf --to onnx|tflite --out FILE [...]
                                      write a model for other engines (viseme-export --help lists the rest)
+cargo xtask bench [--peers] [--json] time the engine, and with --peers other engines beside it
 ";
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "train" => train(rest),
         "quantize" => program("viseme-quantize", &rest),
         "export" => program("viseme-export", &rest),
+        "bench" => program("viseme-bench", &rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())
