@@ -87,9 +87,9 @@ const ENGINES: [Contestant; 10] = [
 ];
 
 /// Times that every engine has its turn.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 16;
 /// Milliseconds of a turn.
-const TURN: f64 = 40.0;
+const TURN: f64 = 30.0;
 
 /// Our engine, and with `peers` the others.
 ///
