@@ -1,5 +1,6 @@
 //! Tests that need several crates, other programs, or the shared data.
 
+mod export;
 mod published;
 mod python;
 mod shared;

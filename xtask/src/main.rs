@@ -27,6 +27,9 @@ cargo xtask train --recipe R --data DIR --finetune RUN --bits 4 [--out runs/NAME
                                      go on from a finished run with rounded weights
 cargo xtask quantize RUN --out M.gguf [...]
                                      make a model file (viseme-quantize --help lists the rest)
+cargo xtask export M.gguf --to onnx|tflite --out FILE [...]
+                                     write a model for other engines (viseme-export --help lists the rest)
+cargo xtask bench [--peers] [--json] time the engine, and with --peers other engines beside it
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         "panics" => panics::panics(&rest),
         "train" => train(rest),
         "quantize" => program("viseme-quantize", &rest),
+        "export" => program("viseme-export", &rest),
+        "bench" => program("viseme-bench", &rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())

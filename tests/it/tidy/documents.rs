@@ -30,6 +30,8 @@ const PROGRAMS: [Program; 4] = [
         passes_on: &[
             ("train", "trainer/src/main.rs"),
             ("quantize", "quantize/src/main.rs"),
+            ("export", "export/src/main.rs"),
+            ("bench", "bench/src/main.rs"),
         ],
     },
     Program {

@@ -1,0 +1,99 @@
+//! What the engine costs on this machine, by itself and beside other engines.
+
+mod cases;
+mod compare;
+mod kernels;
+mod own;
+mod process;
+// The peers' own crate, which belongs to their workspace and so can be none of ours.
+#[path = "../peers/protocol/src/lib.rs"]
+mod protocol;
+mod setup;
+mod sys;
+mod table;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde_json::json;
+
+const HELP: &str = "\
+cargo xtask bench [--peers] [--json]
+
+Times matrix products, and the reference encoder (4 blocks of width 256, random weights) on one thread: a file of 64
+frames, 8 frames by themselves, and steps of a stream.
+
+--peers   beside LiteRT, ONNX Runtime, RTen and tract, fetched and built into target/peers when first asked for
+--json    nothing but one object on the last line: rows of engine, variant, frames, cached, min_ms, median_ms, rss_kb,
+          file_bytes and rel_rms; kernels; load_ms
+";
+
+fn main() -> ExitCode {
+    let (mut peers, mut json) = (false, false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--peers" => peers = true,
+            "--json" => json = true,
+            "--help" | "-h" => {
+                print!("{HELP}");
+                return ExitCode::SUCCESS;
+            }
+            // How this program starts itself.
+            "engine" => {
+                protocol::serve::<own::Own>();
+                return ExitCode::SUCCESS;
+            }
+            other => {
+                eprintln!("viseme-bench: `{other}` is no option; there are --peers and --json");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match run(peers, json) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("viseme-bench: {line}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(peers: bool, json: bool) -> Result<(), String> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.parent().unwrap_or(here);
+    let kernels = kernels::measure(json);
+    let outcome = compare::compare(root, peers)?;
+    let int8 = cases::own(&root.join("target/bench"), "int8");
+    let load_ms = load(&int8)?;
+    let picture = root.join("target/bench/bench.svg");
+    std::fs::write(&picture, table::chart(&outcome.rows))
+        .map_err(|e| format!("cannot write {}: {e}", picture.display()))?;
+    for skipped in &outcome.skipped {
+        eprintln!("skipped: {skipped}");
+    }
+    if json {
+        let rows: Vec<_> = outcome.rows.iter().map(compare::Row::json).collect();
+        let skipped = outcome.skipped;
+        println!(
+            "{}",
+            json!({"rows": rows, "kernels": kernels, "load_ms": load_ms, "skipped": skipped})
+        );
+        return Ok(());
+    }
+    table::print(&outcome.rows);
+    println!("\nloading the int8 model, mapped and checked: {load_ms:.2} ms");
+    println!("bar chart: {}", picture.display());
+    Ok(())
+}
+
+/// Milliseconds to map and check a model that is in the file cache: the best of some.
+fn load(path: &Path) -> Result<f64, String> {
+    let mut best = f64::MAX;
+    for _ in 0..20 {
+        let start = Instant::now();
+        own::open(path)?;
+        best = best.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(best)
+}
