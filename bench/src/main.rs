@@ -1,6 +1,7 @@
 //! What the engine costs on this machine, by itself and beside other engines.
 
 mod cases;
+mod clips;
 mod compare;
 mod kernels;
 mod own;
@@ -26,7 +27,7 @@ frames, 8 frames by themselves, and steps of a stream.
 
 --peers   beside LiteRT, ONNX Runtime, RTen and tract, fetched and built into target/peers when first asked for
 --json    nothing but one object on the last line: rows of engine, variant, frames, cached, min_ms, median_ms, rss_kb,
-          file_bytes and rel_rms; kernels; load_ms
+          file_bytes and rel_rms; kernels; clips; load_ms; skipped
 ";
 
 fn main() -> ExitCode {
@@ -63,6 +64,7 @@ fn run(peers: bool, json: bool) -> Result<(), String> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = here.parent().unwrap_or(here);
     let kernels = kernels::measure(json);
+    let clips = clips::measure(json)?;
     let outcome = compare::compare(root, peers)?;
     let int8 = cases::own(&root.join("target/bench"), "int8");
     let load_ms = load(&int8)?;
@@ -77,7 +79,7 @@ fn run(peers: bool, json: bool) -> Result<(), String> {
         let skipped = outcome.skipped;
         println!(
             "{}",
-            json!({"rows": rows, "kernels": kernels, "load_ms": load_ms, "skipped": skipped})
+            json!({"rows": rows, "kernels": kernels, "clips": clips, "load_ms": load_ms, "skipped": skipped})
         );
         return Ok(());
     }

@@ -27,9 +27,10 @@ const CONCATENATION: Builtin = builtin(2, 10);
 const CONV_2D: Builtin = builtin(3, 1);
 const DEPTHWISE_CONV_2D: Builtin = builtin(4, 2);
 const FULLY_CONNECTED: Builtin = builtin(9, 8);
-/// With int8 weights and f32 activations, quantised with a zero point of their own.
+/// With int8 weights, a scale an output, and f32 activations. Libraries that do not know this version would take the
+/// first scale for all outputs.
 const HYBRID_FULLY_CONNECTED: Builtin = Builtin {
-    version: 9,
+    version: 12,
     ..FULLY_CONNECTED
 };
 const LOGISTIC: Builtin = builtin(14, 0);
