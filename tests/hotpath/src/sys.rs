@@ -4,6 +4,7 @@
 
 use viseme_engine::kernels::{Kernels, detect};
 use viseme_engine::session::{PushError, Session};
+use viseme_engine::stream::Stream;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -43,4 +44,27 @@ pub fn hot_logits<'s>(session: &'s mut Session<'_>) -> (&'s [f32], &'s [u64]) {
 #[unsafe(no_mangle)]
 pub fn hot_reset(session: &mut Session<'_>) {
     session.reset();
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_stream_crop<'s>(
+    stream: &'s mut Stream<'_>,
+    crop: &[u8],
+    time: u64,
+) -> Result<&'s [f32], PushError> {
+    stream.push_crop(crop, time)
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_stream_features<'s>(
+    stream: &'s mut Stream<'_>,
+    features: &[f32],
+    time: u64,
+) -> Result<&'s [f32], PushError> {
+    stream.push_features(features, time)
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_stream_finish(stream: &mut Stream<'_>) -> bool {
+    stream.finish().next().is_empty()
 }

@@ -175,6 +175,7 @@ pub(super) fn common_length<const M: usize, const P: usize>(
 
 /// The number of pairs of groups that every row and every panel has whole, and whether one more group follows in the low
 /// halves of another pair.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 pub(super) fn common_pairs<const M: usize, const P: usize>(
     x: &[&[[u8; 4]]; M],
