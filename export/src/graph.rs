@@ -101,7 +101,7 @@ pub enum Kind {
     },
     /// Convolution of [frames, channels] along the frames, each channel by itself, with zeros around.
     Depthwise {
-        /// [channels, kernel].
+        /// [kernel, channels].
         weight: Vec<f32>,
         /// [channels].
         bias: Vec<f32>,

@@ -307,7 +307,7 @@ impl Network<'_> {
             None => [left, kernel - 1 - left],
         };
         let depthwise = Kind::Depthwise {
-            weight: weights::floats(self.file, &at("depthwise.weight"), &[d, kernel])?,
+            weight: weights::floats(self.file, &at("depthwise.weight"), &[kernel, d])?,
             bias: weights::floats(self.file, &at("depthwise.bias"), &[d])?,
             kernel,
             pad,

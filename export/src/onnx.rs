@@ -131,7 +131,12 @@ impl Writer<'_> {
                 pad,
             } => {
                 let ([frames, channels], [after, _]) = (pair(from), pair(to));
-                let w = self.floats(&format!("{name}.weight"), &[channels, 1, *kernel], weight);
+                // From [kernel, channels] to [channels, kernel].
+                let turned: Vec<f32> = (0..weight.len())
+                    .map(|i| weight[i % kernel * channels + i / kernel])
+                    .collect();
+                let shape = [channels, 1, *kernel];
+                let w = self.floats(&format!("{name}.weight"), &shape, &turned);
                 let b = self.floats(&format!("{name}.bias"), &[channels], bias);
                 let [by_channel, one, filtered, flat] =
                     ["by_channel", "one", "filtered", "flat"].map(|s| format!("{name}.{s}"));

@@ -178,12 +178,8 @@ impl Writer<'_> {
                 pad,
             } => {
                 let (frames, channels, after) = (from[0], from[1], to[0]);
-                // From [channels, kernel] to [kernel, channels].
-                let turned: Vec<f32> = (0..weight.len())
-                    .map(|i| weight[i % channels * kernel + i / channels])
-                    .collect();
                 let shape = [1, 1, *kernel, channels];
-                let w = self.floats(&format!("{name}.weight"), &shape, &turned);
+                let w = self.floats(&format!("{name}.weight"), &shape, weight);
                 let b = self.floats(&format!("{name}.bias"), &[channels], bias);
                 let row = self.computed(&format!("{name}.row"), &[1, 1, frames, channels]);
                 self.reshape(&format!("{name}.row"), x, row, &[1, 1, frames, channels]);

@@ -45,6 +45,7 @@ pub fn test(rest: &[String]) -> Result<(), Failure> {
     golden::golden(&[])?;
     emulate::emulate()?;
     panics::panics(&[])?;
+    miri()?;
     eprintln!("── all checks passed");
     Ok(())
 }
@@ -64,6 +65,37 @@ fn bare_metal() -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The portable path without undefined behaviour, where a nightly compiler has Miri.
+fn miri() -> Result<(), Failure> {
+    let there = Command::new("cargo")
+        .args(["+nightly", "miri", "--version"])
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .output();
+    if !there.is_ok_and(|o| o.status.success()) {
+        eprintln!(
+            "── skipped: Miri on the portable kernels: run `rustup +nightly component add miri rust-src`"
+        );
+        return Ok(());
+    }
+    let mut command = Command::new("cargo");
+    command.current_dir(root()).env_remove("RUSTUP_TOOLCHAIN");
+    command.args(["+nightly", "miri", "test", "--package", "viseme-engine"]);
+    command.args([
+        "--target-dir",
+        "target/miri",
+        "--lib",
+        "--",
+        "kernels::portable",
+        "kernels::norm",
+    ]);
+    command.args([
+        "kernels::depthwise",
+        "kernels::im2row",
+        "kernels::elementwise",
+    ]);
+    step("Miri on the portable kernels", &mut command)
 }
 
 /// The engine's golden logits, bit for bit, in another profile.

@@ -9,14 +9,16 @@ use core::array::from_fn;
 use viseme_format::panels::OUTPUTS;
 
 use super::QuantRows;
-use super::packed::{Packed, Pair, Unit};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::packed::Pair;
+use super::packed::{Packed, Unit};
 
 pub use super::packed::Group;
 
 /// Sums of one row over one panel.
 pub type Sums = [i32; OUTPUTS];
 
-/// The inner loop of an instruction set, for int8 weights or, as `Tile<Pair>`, for int4 weights.
+/// The inner loop of an instruction set, for int8 weights or, as a `Tile` of pairs, for int4 weights.
 pub trait Tile<U = Group>: Copy {
     /// Most rows whose sums stay in registers: 4 or 8.
     const ROWS: usize;

@@ -68,6 +68,12 @@ fn an_f32_model_is_the_checkpoint_without_batch_norms() {
             (vec![channels], DType::F32),
         );
     }
+    // Channels of a tap beside each other, as the engine reads them.
+    for (name, (shape, _)) in &mut expected {
+        if name.ends_with("conv.depthwise.weight") {
+            shape.reverse();
+        }
+    }
     assert_eq!(model(Weights::F32), expected);
 }
 
