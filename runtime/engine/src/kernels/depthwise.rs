@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn matches_the_formula_with_any_padding_in_any_pieces() {
-        for (frames, d, kernel) in [(1, 1, 1), (2, 3, 5), (9, 16, 4), (20, 43, 31)] {
+        // The largest has a block of channels of every width; an interpreter gets the same with fewer frames and taps.
+        let largest = if cfg!(miri) { (4, 43, 3) } else { (20, 43, 31) };
+        for (frames, d, kernel) in [(1, 1, 1), (2, 3, 5), (9, 16, 4), largest] {
             let x: Vec<f32> = (0..frames * d)
                 .map(|i| (i * 31 % 17) as f32 - 8.0)
                 .collect();
