@@ -4,6 +4,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use viseme_engine::kernels::depthwise::{Depthwise, Frames};
+use viseme_engine::kernels::elementwise::Activation;
 use viseme_engine::kernels::{
     self, Kernels, QuantRows, WeightsF32, WeightsI4, WeightsI8, code_stride,
 };
@@ -100,6 +102,64 @@ fn rates(kernels: &dyn Kernels, [m, k, n]: [usize; 3]) -> [f64; 3] {
     let int8 = seconds(|| kernels.matmul_i8(black_box(rows), w8, &[], black_box(&mut y)));
     let int4 = seconds(|| kernels.matmul_i4(black_box(rows), w4, &[], black_box(&mut y)));
     [products / f32s, products / int8, products / int4]
+}
+
+/// What lies between the products, at the width of the reference encoder: how long 64 frames of it take.
+pub fn between(quiet: bool) -> Vec<Value> {
+    if !quiet {
+        println!("\nbetween the products, 64 frames, microseconds");
+        println!(
+            "{:<22} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "kernels", "LayerNorm", "quantise", "SiLU", "GLU", "depthwise"
+        );
+    }
+    let mut rows = Vec::new();
+    for kernels in kernels::all() {
+        let [layer_norm, quantize, silu, glu, depthwise] = times(kernels).map(|s| s * 1e6);
+        if !quiet {
+            println!(
+                "{:<22} {layer_norm:>10.1} {quantize:>10.1} {silu:>10.1} {glu:>10.1} {depthwise:>10.1}",
+                kernels.name()
+            );
+        }
+        rows.push(json!({
+            "kernels": kernels.name(), "layer_norm_us": layer_norm, "quantize_us": quantize, "silu_us": silu,
+            "glu_us": glu, "depthwise_us": depthwise,
+        }));
+    }
+    rows
+}
+
+/// Seconds that 64 frames take: LayerNorm, quantising and SiLU of 256 values each, the gate of 512, a filter of 31 taps.
+fn times(kernels: &dyn Kernels) -> [f64; 5] {
+    const FRAMES: usize = 64;
+    const D: usize = 256;
+    let wave =
+        |len: usize| -> Vec<f32> { (0..len).map(|i| (i as f32 * 0.7).sin() * 3.0).collect() };
+    let (x, weight, bias) = (wave(FRAMES * D), wave(D), wave(D));
+    let (twice, taps) = (wave(2 * FRAMES * D), wave(31 * D));
+    let (mut y, mut codes) = (wave(FRAMES * D), vec![0; code_stride(D)]);
+    let filter = Depthwise {
+        taps: &taps,
+        bias: &bias,
+        left: 30,
+    };
+    let frames = Frames {
+        pieces: [&x, &[]],
+        before: 0,
+    };
+    [
+        seconds(|| kernels.layer_norm(black_box(&x), &weight, &bias, 1e-5, black_box(&mut y))),
+        seconds(|| {
+            for row in black_box(&x).chunks_exact(D) {
+                black_box(kernels.quantize(row, black_box(&mut codes)));
+            }
+        }),
+        // In place: zero stays zero, and the time does not depend on the values.
+        seconds(|| kernels.activate(Activation::Silu, black_box(&mut y))),
+        seconds(|| kernels.glu(black_box(&twice), D, black_box(&mut y))),
+        seconds(|| kernels.depthwise(&filter, black_box(frames), black_box(&mut y))),
+    ]
 }
 
 /// Seconds of one call: the best of some rounds, each long enough for the clock.

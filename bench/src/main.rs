@@ -27,7 +27,7 @@ frames, 8 frames by themselves, and steps of a stream.
 
 --peers   beside LiteRT, ONNX Runtime, RTen and tract, fetched and built into target/peers when first asked for
 --json    nothing but one object on the last line: rows of engine, variant, frames, cached, min_ms, median_ms, rss_kb,
-          file_bytes and rel_rms; kernels; clips; load_ms; skipped
+          file_bytes and rel_rms; kernels; between; clips; load_ms; skipped
 ";
 
 fn main() -> ExitCode {
@@ -64,6 +64,7 @@ fn run(peers: bool, json: bool) -> Result<(), String> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = here.parent().unwrap_or(here);
     let kernels = kernels::measure(json);
+    let between = kernels::between(json);
     let clips = clips::measure(json)?;
     let outcome = compare::compare(root, peers)?;
     let int8 = cases::own(&root.join("target/bench"), "int8");
@@ -79,7 +80,7 @@ fn run(peers: bool, json: bool) -> Result<(), String> {
         let skipped = outcome.skipped;
         println!(
             "{}",
-            json!({"rows": rows, "kernels": kernels, "clips": clips, "load_ms": load_ms, "skipped": skipped})
+            json!({"rows": rows, "kernels": kernels, "between": between, "clips": clips, "load_ms": load_ms, "skipped": skipped})
         );
         return Ok(());
     }

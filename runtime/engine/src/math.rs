@@ -5,8 +5,8 @@
 //! multiplications, divisions, integer operations and selects, in one fixed order and without fused
 //! multiply-add, so that the result does not depend on the compiler or the instruction set.
 //!
-//! All functions used per activation ([`exp`], [`sigmoid`], [`silu`], [`tanh`], [`ln`], [`rsqrt`],
-//! [`round_half_even`]) are free of branches, so that their slice forms vectorise.
+//! All functions used per activation ([`exp_of_negative`], [`exp`], [`sigmoid`], [`silu`], [`tanh`], [`ln`],
+//! [`rsqrt`], [`round_half_even`]) are free of branches, so that their slice forms vectorise.
 //!
 //! Polynomials and range reductions follow Cephes (S. L. Moshier, `single/expf.c`, `logf.c`,
 //! `tanhf.c`, `sinf.c`); the reduction of large angles is the integer method of Payne and Hanek,
@@ -16,8 +16,9 @@
 //! | function | largest error | remarks |
 //! |---|---|---|
 //! | [`exp`] | 1 ulp | results below the smallest normal number are 0 |
-//! | [`sigmoid`] | 2.5 ulp | below -87 it stays at `sigmoid(-87)`, 1.6e-38 |
-//! | [`silu`] | 3 ulp | below -87 it is within 2.2e-36 of 0 |
+//! | [`sigmoid`] | 4.5 + 1.25 abs(x) ulp | and 1.2e-7; below -87 it stays at `sigmoid(-87)`, 1.6e-38 |
+//! | [`silu`] | 4.5 + 1.25 abs(x) ulp | below -87 it is within 1.5e-36 of 0 |
+//! | [`exp_of_negative`] | 4.5 + 1.25 abs(x) ulp | below -87 it stays at `exp_of_negative(-87)`, 1.6e-38 |
 //! | [`tanh`] | 2 ulp | |
 //! | [`ln`] | 1 ulp | `ln(0)` is -inf, of a negative number NaN |
 //! | [`sin`], [`cos`] | 2 ulp | any finite angle; infinities give NaN |
@@ -69,23 +70,54 @@ fn exp_parts(x: f32) -> (f32, i32) {
     (p, n)
 }
 
-/// The logistic function 1 / (1 + e^-x): within 2.5 ulp for `x` >= -87, and `sigmoid(-87)` below.
+/// The logistic function 1 / (1 + e^-x): within 1.2e-7, and within 4.5 + 1.25 |x| ulp for `x` >= -87; `sigmoid(-87)` below.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
-    // Within these bounds e^-x is a normal number, one factor 2^n does, and below the lower one it no longer
-    // changes 1 + e^-x. A NaN passes through.
-    let c = if x < -87.0 { -87.0 } else { x };
-    let c = if c > 80.0 { 80.0 } else { c };
-    let (p, n) = exp_parts(-c);
-    1.0 / (1.0 + p * power_of_two(n))
+    gated(1.0, x)
 }
 
-/// x · sigmoid(x) (also called swish): within 3 ulp for `x` >= -87, and within 2.2e-36 of 0 below.
+/// x · sigmoid(x) (also called swish): within 4.5 + 1.25 |x| ulp for `x` >= -87, and within 1.5e-36 of 0 below.
 #[inline(always)]
 pub fn silu(x: f32) -> f32 {
-    // Clamped so that -inf meets a finite factor: the limit is 0, not NaN.
-    let c = if x < -128.0 { -128.0 } else { x };
-    c * sigmoid(x)
+    // Clamped so that -inf meets a finite divisor: the limit is 0, not NaN.
+    gated(if x < -87.0 { -87.0 } else { x }, x)
+}
+
+/// v · sigmoid(x), as v / (1 + e^-x): within as many ulp as [`sigmoid`].
+#[inline(always)]
+pub fn gated(v: f32, x: f32) -> f32 {
+    // Below the lower bound e^-x no longer changes 1 + e^-x. A NaN passes through.
+    let c = if x < -87.0 { -87.0 } else { x };
+    let c = if c > 80.0 { 80.0 } else { c };
+    v / (1.0 + two_to(c * -core::f32::consts::LOG2_E))
+}
+
+/// e to the power of a number not above 0, as a softmax has it: within 4.5 + 1.25 |x| ulp for `x` >= -87, e^-87 below.
+#[inline(always)]
+pub fn exp_of_negative(x: f32) -> f32 {
+    let c = if x < -87.0 { -87.0 } else { x };
+    two_to(c * core::f32::consts::LOG2_E)
+}
+
+/// 2^t for |t| <= 126, with a relative error of 1.5e-7.
+///
+/// Where t is a product, its rounding costs the result about as many ulp as t is large. Gates and softmax need no more, and
+/// most of the time that a model spends outside of its products goes into them.
+#[inline(always)]
+fn two_to(t: f32) -> f32 {
+    // Adding 1.5 · 2^23 rounds to the nearest integer n; the 127 makes the lowest bits the exponent of 2^n.
+    const SHIFT: f32 = 12_582_912.0 + 127.0;
+    let shifted = t + SHIFT;
+    let power = f32::from_bits(shifted.to_bits() << 23);
+    let f = t - (shifted - SHIFT);
+    // 2^f for |f| <= 1/2: a minimax polynomial.
+    let p = 1.327_647_3e-3;
+    let p = p * f + 9.675_541e-3;
+    let p = p * f + 5.550_713_3e-2;
+    let p = p * f + 2.402_212e-1;
+    let p = p * f + 6.931_469_7e-1;
+    let p = p * f + 1.0;
+    p * power
 }
 
 /// Hyperbolic tangent: within 2 ulp.
@@ -404,10 +436,23 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
+    /// Bounds of a gate: near zero, and more the further from it.
+    fn gate_is_within_its_bounds(name: &str, f: fn(f32) -> f32, exact: fn(f64) -> f64) {
+        assert!(worst(name, both_signs(1.0, 211), f, exact) <= 3.5);
+        for end in 1..87 {
+            let (from, to) = (end as f32, (end + 1) as f32);
+            let values = patterns(-from, -to, 211).chain(patterns(from, to, 211));
+            assert!(worst(name, values, f, exact) <= 4.5 + 1.25 * f64::from(from));
+        }
+    }
+
     #[test]
     fn sigmoid_is_within_its_bound() {
         let exact = |x: f64| 1.0 / (1.0 + (-x).exp());
-        assert!(worst("sigmoid", both_signs(87.0, 211), sigmoid, exact) <= 2.5);
+        gate_is_within_its_bounds("sigmoid", sigmoid, exact);
+        for v in both_signs(87.0, 211) {
+            assert!((f64::from(sigmoid(v)) - exact(f64::from(v))).abs() <= 1.2e-7);
+        }
         assert_eq!(sigmoid(f32::INFINITY), 1.0);
         assert_eq!(sigmoid(f32::NEG_INFINITY), sigmoid(-87.0));
         assert!((1.6e-38..1.7e-38).contains(&sigmoid(-87.0)));
@@ -418,13 +463,26 @@ mod tests {
     #[test]
     fn silu_is_within_its_bound() {
         let exact = |x: f64| x / (1.0 + (-x).exp());
-        assert!(worst("silu", both_signs(87.0, 211), silu, exact) <= 3.0);
+        gate_is_within_its_bounds("silu", silu, exact);
         assert!(worst("silu", patterns(87.0, f32::MAX, 211), silu, exact) <= 3.0);
         assert_eq!(silu(f32::INFINITY), f32::INFINITY);
         for v in [-87.1, -128.0, f32::MIN, f32::NEG_INFINITY] {
-            assert!((-2.2e-36..=0.0).contains(&silu(v)), "silu({v})");
+            assert!((-1.5e-36..=0.0).contains(&silu(v)), "silu({v})");
         }
         assert!(silu(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn exp_of_negative_is_within_its_bound() {
+        for end in 0..87 {
+            let values = patterns(-(end as f32), -(end as f32 + 1.0), 211);
+            let bound = 4.5 + 1.25 * f64::from(end);
+            assert!(worst("exp_of_negative", values, exp_of_negative, f64::exp) <= bound);
+        }
+        assert_eq!(exp_of_negative(0.0), 1.0);
+        assert_eq!(exp_of_negative(f32::NEG_INFINITY), exp_of_negative(-87.0));
+        assert!((1.6e-38..1.7e-38).contains(&exp_of_negative(-87.0)));
+        assert!(exp_of_negative(f32::NAN).is_nan());
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Depthwise convolution over time.
 
+use core::array::from_fn;
+
+use super::eight::Eight;
+
 /// A filter for each channel.
 #[derive(Clone, Copy, Debug)]
 pub struct Depthwise<'a> {
@@ -23,72 +27,157 @@ pub struct Frames<'x> {
 impl Depthwise<'_> {
     /// y\[t\]\[c\] = bias\[c\] + Σ_k taps\[k\]\[c\] · x\[before + t + k − left\]\[c\], frames outside of x being zero.
     ///
-    /// `y` is [frames, d]. Sums run over k upwards from zero, the bias last.
+    /// `y` is [frames, d]. Sums run over k upwards from zero, the bias last. 8 · W channels of four frames are summed in
+    /// registers.
     #[inline(always)]
-    pub fn run(&self, x: Frames<'_>, y: &mut [f32]) {
+    pub fn run<V: Eight, const W: usize>(&self, x: Frames<'_>, y: &mut [f32]) {
         let d = self.bias.len().max(1);
-        let frames = (x.pieces[0].len() + x.pieces[1].len()) / d;
-        let kernel = self.taps.len() / d;
-        for (t, y) in y.chunks_exact_mut(d).enumerate() {
-            // The first tap meets the frame that many places before `t`; taps before the first frame meet nothing.
-            let at = x.before + t;
-            let first = self.left.saturating_sub(at);
-            let end = kernel.min((frames + self.left).saturating_sub(at));
-            let from = (at + first).saturating_sub(self.left);
-            let taps = self.taps.get(first * d..end * d).unwrap_or(&[]);
-            let split = x.pieces[0].len();
-            let pieces = match from * d < split {
-                true => [&x.pieces[0][from * d..], x.pieces[1]],
-                false => [x.pieces[1].get(from * d - split..).unwrap_or(&[]), &[]],
+        let mut t = x.before;
+        for y in y.chunks_mut(4 * d) {
+            if y.len() == 4 * d {
+                self.rows::<V, 4, W>(x, t, y);
+            } else {
+                for (t, y) in (t..).zip(y.chunks_exact_mut(d)) {
+                    self.rows::<V, 1, W>(x, t, y);
+                }
+            }
+            t += 4;
+        }
+    }
+
+    /// All channels of F frames.
+    #[inline(always)]
+    fn rows<V: Eight, const F: usize, const W: usize>(
+        &self,
+        x: Frames<'_>,
+        t: usize,
+        y: &mut [f32],
+    ) {
+        let d = self.bias.len();
+        let mut c = 0;
+        while c + 8 * W <= d {
+            self.block::<V, F, W>(x, t, c, y);
+            c += 8 * W;
+        }
+        while c + 8 <= d {
+            self.block::<V, F, 1>(x, t, c, y);
+            c += 8;
+        }
+        for (t, y) in (t..).zip(y.chunks_exact_mut(d.max(1))) {
+            for (c, (y, bias)) in y.iter_mut().zip(self.bias).enumerate().skip(c) {
+                let first = t.wrapping_sub(self.left) as isize;
+                let products = (first..).zip(self.taps.chunks_exact(d)).map(|(row, taps)| {
+                    let x = x.row(row, d).and_then(|x| x.get(c));
+                    x.zip(taps.get(c)).map_or(0.0, |(x, w)| x * w)
+                });
+                *y = products.fold(0.0, |sum, v| sum + v) + bias;
+            }
+        }
+    }
+
+    /// 8 · W channels, from `c` on, of F frames, whose sums stay in registers.
+    #[inline(always)]
+    fn block<V: Eight, const F: usize, const W: usize>(
+        &self,
+        x: Frames<'_>,
+        t: usize,
+        c: usize,
+        y: &mut [f32],
+    ) {
+        let d = self.bias.len().max(1);
+        let split = x.pieces[0].len() / d;
+        let frames = split + x.pieces[1].len() / d;
+        let mut sums = [[V::splat(0.0); W]; F];
+        // Tap k of the first frame meets the row first + k, that of the next frame the next row; outside there is nothing.
+        let first = t.wrapping_sub(self.left) as isize;
+        let mut k = (1 - first - F as isize).max(0) as usize;
+        let kernel = (self.taps.len() / d).min((frames as isize - first).max(0) as usize);
+        while k < kernel {
+            let row = first + k as isize;
+            let from = row.max(0) as usize;
+            let (piece, at, end) = if from < split {
+                (x.pieces[0], from, split)
+            } else {
+                (x.pieces[1], from - split, frames - split)
             };
-            let mut c = 0;
-            while c + LANES <= d {
-                channels::<LANES>(taps, self.bias, pieces, d, c, y);
-                c += LANES;
+            // Taps at which all rows lie in one piece; where there are none, one tap at which some do.
+            let many = (end + 1).saturating_sub(at + F) * usize::from(row >= 0);
+            let many = many.min(kernel - k);
+            let taps = self.taps.get(k * d..).unwrap_or(&[]);
+            if many > 0 {
+                let rows: [&[f32]; F] = from_fn(|f| piece.get((at + f) * d..).unwrap_or(&[]));
+                add_products(&mut sums, taps, rows, many, d, c);
+            } else {
+                for (f, sum) in sums.iter_mut().enumerate() {
+                    if let Some(x) = x.row(row + f as isize, d) {
+                        add_products::<V, 1, W>(core::array::from_mut(sum), taps, [x], 1, d, c);
+                    }
+                }
             }
-            while c + 8 <= d {
-                channels::<8>(taps, self.bias, pieces, d, c, y);
-                c += 8;
-            }
-            while c < d {
-                channels::<1>(taps, self.bias, pieces, d, c, y);
-                c += 1;
+            k += many.max(1);
+        }
+        let bias = eights::<V, W>(self.bias, c);
+        for (y, sums) in y.chunks_exact_mut(d).zip(&sums) {
+            let (y, _) = y.get_mut(c..).unwrap_or_default().as_chunks_mut::<8>();
+            for ((y, &sum), &bias) in y.iter_mut().zip(sums).zip(&bias) {
+                *y = sum.add(bias).array();
             }
         }
     }
 }
 
-/// N channels of one frame, whose sums stay in registers.
+impl<'x> Frames<'x> {
+    /// The row of a frame, counted from the first.
+    #[inline(always)]
+    fn row(&self, frame: isize, d: usize) -> Option<&'x [f32]> {
+        let at = usize::try_from(frame).ok()? * d;
+        let [first, second] = self.pieces;
+        match at < first.len() {
+            true => first.get(at..at + d),
+            false => second.get(at - first.len()..at + d - first.len()),
+        }
+    }
+}
+
+/// Adds the products of some taps, one after the other, with rows that follow each other from the given ones on.
 #[inline(always)]
-fn channels<const N: usize>(
+fn add_products<V: Eight, const F: usize, const W: usize>(
+    sums: &mut [[V; W]; F],
     taps: &[f32],
-    bias: &[f32],
-    pieces: [&[f32]; 2],
+    rows: [&[f32]; F],
+    count: usize,
     d: usize,
     c: usize,
-    y: &mut [f32],
 ) {
-    let mut sums = [0.0; N];
-    let mut taps = taps.chunks_exact(d);
-    for piece in pieces {
-        for (x, taps) in piece.chunks_exact(d).zip(&mut taps) {
-            let of = |row: &[f32]| row.get(c..).and_then(|row| row.first_chunk::<N>()).copied();
-            let (x, taps) = (of(x).unwrap_or([0.0; N]), of(taps).unwrap_or([0.0; N]));
-            for ((sum, x), w) in sums.iter_mut().zip(x).zip(taps) {
-                *sum += x * w;
+    for k in 0..count {
+        let at = k * d + c;
+        let w = eights::<V, W>(taps, at);
+        for f in 0..F {
+            let x = eights::<V, W>(rows[f], at);
+            for i in 0..W {
+                sums[f][i] = sums[f][i].add(x[i].mul(w[i]));
             }
         }
     }
-    let outputs = y.iter_mut().zip(bias).skip(c);
-    outputs.zip(sums).for_each(|((y, b), sum)| *y = sum + b);
 }
 
-/// Channels whose sums stay in registers.
-const LANES: usize = 32;
+/// 8 · W elements from `c` on; zeros if there are not as many.
+#[inline(always)]
+fn eights<V: Eight, const W: usize>(row: &[f32], c: usize) -> [V; W] {
+    let (eights, _) = row.get(c..).unwrap_or(&[]).as_chunks::<8>();
+    let mut all = [V::splat(0.0); W];
+    if let Some(eights) = eights.first_chunk::<W>() {
+        for (v, eight) in all.iter_mut().zip(eights) {
+            *v = V::load(eight);
+        }
+    }
+    all
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::eight::Plain;
     use std::vec::Vec;
 
     #[test]
@@ -113,7 +202,7 @@ mod tests {
                     let (a, b) = x.split_at(split * d);
                     let pieces = [a, b];
                     let mut y = std::vec![f32::NAN; (frames - before) * d];
-                    filter.run(Frames { pieces, before }, &mut y);
+                    filter.run::<Plain, 2>(Frames { pieces, before }, &mut y);
                     for (i, &got) in y.iter().enumerate() {
                         let (t, c) = (before + i / d, i % d);
                         // Small integers: exact in any order.

@@ -36,7 +36,7 @@ pub fn glu(x: &[f32], channels: usize, y: &mut [f32]) {
     {
         let (value, gate) = x.split_at(channels);
         for ((y, &v), &g) in y.iter_mut().zip(value).zip(gate) {
-            *y = v * math::sigmoid(g);
+            *y = math::gated(v, g);
         }
     }
 }

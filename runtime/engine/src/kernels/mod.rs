@@ -5,8 +5,8 @@
 //! integer sums are exact, and floating-point sums have one order, written down in [`dot_f32`].
 //!
 //! An instruction set writes matrix products by hand. For the rest (norms, attention, convolutions) it
-//! compiles the same plain loops once more with its wider vectors: they do the same operations in the
-//! same order at any vector width.
+//! compiles the same loops once more with its wider vectors: they do the same operations in the
+//! same order at any vector width. Those that sum in registers are generic over [`eight::Eight`].
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 pub mod aarch64;
@@ -17,6 +17,7 @@ pub mod conv_f32;
 #[cfg(all(target_arch = "arm", target_os = "none", target_endian = "little"))]
 pub mod cortex_m;
 pub mod depthwise;
+pub mod eight;
 pub mod elementwise;
 pub mod im2row;
 pub mod norm;
@@ -31,6 +32,7 @@ use core::fmt::Debug;
 use attention::slots::{Heads, ValueSlots, VectorSlots};
 use attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
 use depthwise::{Depthwise, Frames};
+use eight::Plain;
 use elementwise::Activation;
 pub use packed::{Packed, WeightsI4, WeightsI8};
 pub use portable::{Portable, dot_f32};
@@ -46,7 +48,7 @@ pub trait Kernels: Debug + Sync {
     /// `x` is [rows, inputs], `y` is [rows, outputs], `bias` has `outputs` elements or is empty
     /// (no bias). Rows that either `x` or `y` lacks are not computed.
     fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
-        portable::matmul_f32(x, w, bias, y);
+        portable::matmul_f32::<Plain>(x, w, bias, y);
     }
 
     /// The same with int8 weights: y\[m\]\[n\] = s\[m\] · scale\[n\] · (acc − zero\[m\] · colsum\[n\]) + bias\[n\]
@@ -60,12 +62,12 @@ pub trait Kernels: Debug + Sync {
 
     /// Quantises one row of activations to 8 bits, see [`portable::quantize`]; sets what `q` holds more to 0.
     fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant {
-        portable::quantize(x, q)
+        portable::quantize::<Plain>(x, q)
     }
 
     /// See [`norm::layer_norm`].
     fn layer_norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
-        norm::layer_norm(x, weight, bias, eps, y);
+        norm::layer_norm::<Plain>(x, weight, bias, eps, y);
     }
 
     /// Applies `activation` in place.
@@ -85,7 +87,7 @@ pub trait Kernels: Debug + Sync {
 
     /// See [`depthwise::Depthwise::run`].
     fn depthwise(&self, filter: &Depthwise<'_>, x: Frames<'_>, y: &mut [f32]) {
-        filter.run(x, y);
+        filter.run::<Plain, 1>(x, y);
     }
 
     /// See [`Int8Attention::run`].
@@ -103,7 +105,7 @@ pub trait Kernels: Debug + Sync {
 
     /// See [`RelativeAttention::run`].
     fn attend(&self, attention: &RelativeAttention<'_>, x: Attended<'_>) {
-        attention.run(x);
+        attention.run::<Plain>(x);
     }
 
     /// See [`conv_f32::pointwise_row`].

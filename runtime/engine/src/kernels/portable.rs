@@ -10,6 +10,7 @@ use core::array::from_fn;
 use viseme_format::panels::OUTPUTS;
 
 use super::attention::{AttendedInt8, Int8Attention};
+use super::eight::{Eight, Plain, tree};
 use super::packed::{Pair, Unit};
 use super::panels::{self, Group, Sums, Tile};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
@@ -28,20 +29,20 @@ impl Kernels for Portable {
     }
 
     fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-        attention.run(PortableTile, x);
+        attention.run::<_, Plain>(PortableTile, x);
     }
 }
 
 /// See [`Kernels::matmul_f32`].
 #[inline(always)]
-pub fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
+pub fn matmul_f32<V: Eight>(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
     let (k, n) = (w.inputs(), w.outputs());
     let blocks = x.chunks(ROWS_F32 * k).zip(y.chunks_mut(ROWS_F32 * n));
     for (x, y) in blocks {
         for (i, rows) in w.rows().chunks(2 * k).enumerate() {
             match rows.split_at(k) {
-                (row, []) => strip_f32(x, [row], bias, y, 2 * i, n),
-                (a, b) => strip_f32(x, [a, b], bias, y, 2 * i, n),
+                (row, []) => strip_f32::<V, 1>(x, [row], bias, y, 2 * i, n),
+                (a, b) => strip_f32::<V, 2>(x, [a, b], bias, y, 2 * i, n),
             }
         }
     }
@@ -57,7 +58,7 @@ pub fn matmul_i4(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]
 /// one by one. Elements that one of the slices lacks count as zero.
 pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     let k = a.len().min(b.len());
-    let [[sum]] = tile_f32([&a[..k]], [&b[..k]]);
+    let [[sum]] = tile_f32::<Plain, 1, 1>([&a[..k]], [&b[..k]]);
     sum
 }
 
@@ -66,23 +67,28 @@ pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
 /// even. A row of zeros, or one whose scale or its inverse is no normal number, has scale 0 and codes
 /// 0. A NaN counts as 0.
 #[inline(always)]
-pub fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant {
-    let (lo, hi) = range(x);
+pub fn quantize<V: Eight>(x: &[f32], q: &mut [u8]) -> RowQuant {
+    let (lo, hi) = range::<V>(x);
     let scale = (hi - lo) / 255.0;
     let inverse = 1.0 / scale;
     if !(scale.is_normal() && inverse.is_normal()) {
         q.fill(0);
         return RowQuant::default();
     }
-    // Values are within ±255 after the product, where adding 1.5 · 2^23 rounds to the nearest integer.
+    // Values are within ±255 after the product, where adding 1.5 · 2^23 rounds to the nearest integer, and leaves it in
+    // the lowest bits.
     const SHIFT: f32 = 12_582_912.0;
-    let zero = clamp_code(-lo * inverse + SHIFT - SHIFT);
+    let clamp = |v: f32, least: f32| {
+        let v = if v > least { v } else { least };
+        if v < least + 255.0 { v } else { least + 255.0 }
+    };
+    let zero = clamp(-lo * inverse + SHIFT, SHIFT) - SHIFT;
+    let least = SHIFT - zero;
     let (q, rest) = q.split_at_mut(x.len().min(q.len()));
     rest.fill(0);
     for (q, &v) in q.iter_mut().zip(x) {
-        let code = clamp_code(v * inverse + SHIFT - SHIFT + zero);
-        // 0..=255 on top of 2^23 sits in the lowest bits of the mantissa.
-        *q = (code + 8_388_608.0).to_bits() as u8;
+        let code = clamp(v * inverse + SHIFT, least);
+        *q = (code.to_bits() as u8).wrapping_sub(least.to_bits() as u8);
     }
     RowQuant {
         scale,
@@ -114,12 +120,10 @@ pub fn quantize_symmetric(x: &[f32], largest: f32, q: &mut [i8]) -> f32 {
 
 /// Rows of activations that stay in the first-level cache while the weights pass by.
 const ROWS_F32: usize = 16;
-/// Running sums of a floating-point dot product.
-const LANES: usize = 8;
 
 /// Columns `out..out + N` of y for all rows of x.
 #[inline(always)]
-fn strip_f32<const N: usize>(
+fn strip_f32<V: Eight, const N: usize>(
     x: &[f32],
     w: [&[f32]; N],
     bias: &[f32],
@@ -129,15 +133,19 @@ fn strip_f32<const N: usize>(
 ) {
     let k = w[0].len();
     let bias: [f32; N] = from_fn(|j| bias.get(out + j).copied().unwrap_or(0.0));
-    for (x, y) in x.chunks(2 * k).zip(y.chunks_mut(2 * n)) {
-        if x.len() == 2 * k && y.len() == 2 * n {
-            let (x, y) = (x.split_at(k), y.split_at_mut(n));
-            let [sums0, sums1] = tile_f32([x.0, x.1], w);
-            store::<N>(y.0, out, from_fn(|j| sums0[j] + bias[j]));
-            store::<N>(y.1, out, from_fn(|j| sums1[j] + bias[j]));
-        } else if x.len() >= k {
-            let [sums] = tile_f32([&x[..k]], w);
-            store::<N>(y, out, from_fn(|j| sums[j] + bias[j]));
+    let finish = |y: &mut [f32], sums: [f32; N]| store::<N>(y, out, from_fn(|j| sums[j] + bias[j]));
+    for (x, y) in x.chunks(4 * k).zip(y.chunks_mut(4 * n)) {
+        if x.len() == 4 * k && y.len() == 4 * n {
+            let rows = from_fn(|m| &x[m * k..(m + 1) * k]);
+            let sums = tile_f32::<V, 4, N>(rows, w);
+            for (y, sums) in y.chunks_exact_mut(n).zip(sums) {
+                finish(y, sums);
+            }
+        } else {
+            for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
+                let [sums] = tile_f32::<V, 1, N>([x], w);
+                finish(y, sums);
+            }
         }
     }
 }
@@ -151,36 +159,44 @@ fn store<const N: usize>(row: &mut [f32], at: usize, values: [f32; N]) {
 
 /// Dot products of M rows of x with N rows of w, all of one length.
 #[inline(always)]
-fn tile_f32<const M: usize, const N: usize>(x: [&[f32]; M], w: [&[f32]; N]) -> [[f32; N]; M] {
+fn tile_f32<V: Eight, const M: usize, const N: usize>(
+    x: [&[f32]; M],
+    w: [&[f32]; N],
+) -> [[f32; N]; M] {
     let k = x[0].len();
-    let x = x.map(|row| row[..k].as_chunks::<LANES>());
-    let w = w.map(|row| row[..k].as_chunks::<LANES>());
+    let x = x.map(|row| row[..k].as_chunks::<8>());
+    let w = w.map(|row| row[..k].as_chunks::<8>());
     // Equal lengths, told to the compiler, take the bounds checks out of the loop.
-    let (xs, ws) = (x.map(|x| &x.0[..k / LANES]), w.map(|w| &w.0[..k / LANES]));
-    let mut sums = [[[0.0; LANES]; N]; M];
-    for i in 0..k / LANES {
+    let (xs, ws) = (x.map(|x| &x.0[..k / 8]), w.map(|w| &w.0[..k / 8]));
+    let mut sums = [[V::splat(0.0); N]; M];
+    for i in 0..k / 8 {
+        let mut w = [V::splat(0.0); N];
+        for n in 0..N {
+            w[n] = V::load(&ws[n][i]);
+        }
         for m in 0..M {
+            let x = V::load(&xs[m][i]);
             for n in 0..N {
-                for l in 0..LANES {
-                    sums[m][n][l] += xs[m][i][l] * ws[n][i][l];
-                }
+                sums[m][n] = sums[m][n].add(x.mul(w[n]));
             }
         }
     }
+    let mut all = [[0.0; N]; M];
     for m in 0..M {
         for n in 0..N {
-            for (sum, (a, b)) in sums[m][n].iter_mut().zip(x[m].1.iter().zip(w[n].1)) {
-                *sum += a * b;
-            }
+            let sum = sums[m][n];
+            all[m][n] = if k % 8 == 0 {
+                sum.sum()
+            } else {
+                let mut sums = sum.array();
+                for (sum, (a, b)) in sums.iter_mut().zip(x[m].1.iter().zip(w[n].1)) {
+                    *sum += a * b;
+                }
+                tree(sums)
+            };
         }
     }
-    sums.map(|row| row.map(tree))
-}
-
-/// The fixed tree that ends every floating-point reduction.
-#[inline(always)]
-pub(super) fn tree(s: [f32; LANES]) -> f32 {
-    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+    all
 }
 
 /// The int8 and int4 tiles in plain Rust.
@@ -249,28 +265,27 @@ fn add(sums: &mut Sums, x: &[u8; 4], group: &Group) {
 
 /// min(0, x) and max(0, x); NaN are passed over.
 #[inline(always)]
-fn range(x: &[f32]) -> (f32, f32) {
-    let (mut lo, mut hi) = ([0.0f32; LANES], [0.0f32; LANES]);
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    let mut widen = |values: &[f32]| {
-        for ((&v, lo), hi) in values.iter().zip(&mut lo).zip(&mut hi) {
-            *lo = if v < *lo { v } else { *lo };
-            *hi = if v > *hi { v } else { *hi };
+fn range<V: Eight>(x: &[f32]) -> (f32, f32) {
+    let (chunks, rest) = x.as_chunks::<8>();
+    let (mut lo, mut hi) = ([V::splat(0.0); 2], [V::splat(0.0); 2]);
+    let pairs = chunks.chunks_exact(2);
+    if let [last] = pairs.remainder() {
+        lo[0] = V::load(last).least(lo[0]);
+        hi[0] = V::load(last).most(hi[0]);
+    }
+    for pair in pairs {
+        for ((eight, lo), hi) in pair.iter().zip(&mut lo).zip(&mut hi) {
+            let v = V::load(eight);
+            *lo = v.least(*lo);
+            *hi = v.most(*hi);
         }
-    };
-    chunks.iter().for_each(|c| widen(c));
-    widen(rest);
+    }
+    let (lo, hi) = (lo[0].least(lo[1]).array(), hi[0].most(hi[1]).array());
+    let (lo, hi) = (lo.iter().chain(rest), hi.iter().chain(rest));
     (
-        lo.into_iter().fold(0.0, |a, b| if b < a { b } else { a }),
-        hi.into_iter().fold(0.0, |a, b| if b > a { b } else { a }),
+        lo.fold(0.0, |a, &b| if b < a { b } else { a }),
+        hi.fold(0.0, |a, &b| if b > a { b } else { a }),
     )
-}
-
-/// To 0..=255; NaN to 0.
-#[inline(always)]
-fn clamp_code(v: f32) -> f32 {
-    let v = if v > 0.0 { v } else { 0.0 };
-    if v < 255.0 { v } else { 255.0 }
 }
 
 #[cfg(test)]
@@ -395,7 +410,7 @@ mod tests {
             for (seed, offset) in [(8, 0.0), (9, 0.9), (10, -2.0)] {
                 let x: Vec<f32> = noise(seed, len).iter().map(|v| 3.0 * v + offset).collect();
                 let mut q = std::vec![0; len];
-                let p = quantize(&x, &mut q);
+                let p = quantize::<Plain>(&x, &mut q);
                 let lo = x.iter().fold(0.0f32, |a, b| a.min(*b));
                 let hi = x.iter().fold(0.0f32, |a, b| a.max(*b));
                 let scale = (hi - lo) / 255.0;
@@ -415,11 +430,14 @@ mod tests {
     #[test]
     fn degenerate_rows_quantise_without_a_panic() {
         let mut q = [9; 3];
-        assert_eq!(quantize(&[0.0, -0.0, 0.0], &mut q), RowQuant::default());
+        assert_eq!(
+            quantize::<Plain>(&[0.0, -0.0, 0.0], &mut q),
+            RowQuant::default()
+        );
         assert_eq!(q, [0; 3]);
-        quantize(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &mut q);
-        quantize(&[f32::MAX, f32::MIN, 1.0], &mut q);
-        let tiny = quantize(&[f32::from_bits(1), 0.0, 0.0], &mut q);
+        quantize::<Plain>(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &mut q);
+        quantize::<Plain>(&[f32::MAX, f32::MIN, 1.0], &mut q);
+        let tiny = quantize::<Plain>(&[f32::from_bits(1), 0.0, 0.0], &mut q);
         assert_eq!((tiny, q), (RowQuant::default(), [0; 3]));
     }
 

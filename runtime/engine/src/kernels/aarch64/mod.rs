@@ -1,15 +1,19 @@
 //! AArch64.
 //!
-//! Every AArch64 CPU has NEON, for which the plain loops are compiled anyway; what differs is the int8 or int4 product. A value
-//! of each type here exists only where the CPU has its instructions, and that is why calling code compiled for them
-//! is sound.
+//! Every AArch64 CPU has NEON, for which elementwise loops are compiled anyway; what differs between CPUs is the int8 or
+//! int4 product. A value of each type here exists only where the CPU has its instructions, and that is why calling code
+//! compiled for them is sound.
 #![allow(unsafe_code)]
 
-use super::attention::{AttendedInt8, Int8Attention};
-use super::{Kernels, QuantRows, WeightsI4, WeightsI8, panels};
+use super::attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+use super::depthwise::{Depthwise, Frames};
+use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
+use super::{norm, panels, portable};
 
+mod eight;
 mod tiles;
 
+use eight::Quads;
 use tiles::{DotTile, MatrixTile, NeonTile};
 
 /// The best of the kernels below that this CPU can run.
@@ -39,6 +43,36 @@ macro_rules! has {
     }};
 }
 
+/// The loops whose sums stay in registers, compiled for more features than NEON, with the tile that needs them.
+macro_rules! loops {
+    ($features:literal, tile = $tile:expr) => {
+        loops! { $features;
+            fn matmul_i8(x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32])
+                = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
+            fn matmul_i4(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32])
+                = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
+            fn attend_i8(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>)
+                = |attention: &Int8Attention<'_>, x| attention.run::<_, Quads>($tile, x);
+            fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) = portable::matmul_f32::<Quads>;
+            fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant = portable::quantize::<Quads>;
+            fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) = norm::layer_norm::<Quads>;
+            fn depthwise(filter: &Depthwise<'_>, x: Frames<'_>, y: &mut [f32]) = Depthwise::run::<Quads, 2>;
+            fn attend(attention: &RelativeAttention<'_>, x: Attended<'_>) = RelativeAttention::run::<Quads>;
+        }
+    };
+    ($features:literal;
+     $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $loop:expr;)*) => {
+        $(fn $name(&self, $($arg: $type),*) $(-> $result)? {
+            #[target_feature(enable = $features)]
+            fn compiled($($arg: $type),*) $(-> $result)? {
+                ($loop)($($arg),*)
+            }
+            // SAFETY: a value of this type exists only where the CPU has these features.
+            unsafe { compiled($($arg),*) }
+        })*
+    };
+}
+
 /// NEON without dot products: Cortex-A53 and A72 (Raspberry Pi Zero 2, 3 and 4, Jetson Nano).
 #[derive(Debug)]
 pub struct Neon;
@@ -48,17 +82,7 @@ impl Kernels for Neon {
         "aarch64-s8s8-neon"
     }
 
-    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-        panels::matmul(NeonTile, x, w, bias, y);
-    }
-
-    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-        attention.run(NeonTile, x);
-    }
-
-    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
-        panels::matmul(NeonTile, x, w, bias, y);
-    }
+    loops!("neon", tile = NeonTile);
 }
 
 /// SDOT: Cortex-A55, A76 and A78 (Raspberry Pi 5, Jetson Orin).
@@ -78,32 +102,7 @@ impl Kernels for NeonDot {
         "aarch64-s8s8-dotprod"
     }
 
-    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-        #[target_feature(enable = "dotprod")]
-        fn compiled(x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-            panels::matmul(DotTile, x, w, bias, y);
-        }
-        // SAFETY: a value of this type exists only where the CPU has SDOT.
-        unsafe { compiled(x, w, bias, y) }
-    }
-
-    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-        #[target_feature(enable = "dotprod")]
-        fn compiled(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-            attention.run(DotTile, x);
-        }
-        // SAFETY: a value of this type exists only where the CPU has SDOT.
-        unsafe { compiled(attention, x) }
-    }
-
-    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
-        #[target_feature(enable = "dotprod")]
-        fn compiled(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
-            panels::matmul(DotTile, x, w, bias, y);
-        }
-        // SAFETY: a value of this type exists only where the CPU has SDOT.
-        unsafe { compiled(x, w, bias, y) }
-    }
+    loops!("neon,dotprod", tile = DotTile);
 }
 
 /// SMMLA: Cortex-A510, A710, X2, Neoverse V1 and later.
@@ -123,30 +122,5 @@ impl Kernels for NeonI8mm {
         "aarch64-s8s8-i8mm"
     }
 
-    fn matmul_i8(&self, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-        #[target_feature(enable = "dotprod,i8mm")]
-        fn compiled(x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) {
-            panels::matmul(MatrixTile, x, w, bias, y);
-        }
-        // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
-        unsafe { compiled(x, w, bias, y) }
-    }
-
-    fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-        #[target_feature(enable = "dotprod,i8mm")]
-        fn compiled(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-            attention.run(MatrixTile, x);
-        }
-        // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
-        unsafe { compiled(attention, x) }
-    }
-
-    fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
-        #[target_feature(enable = "dotprod,i8mm")]
-        fn compiled(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
-            panels::matmul(MatrixTile, x, w, bias, y);
-        }
-        // SAFETY: a value of this type exists only where the CPU has SDOT and SMMLA.
-        unsafe { compiled(x, w, bias, y) }
-    }
+    loops!("neon,dotprod,i8mm", tile = MatrixTile);
 }

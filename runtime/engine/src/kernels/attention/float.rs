@@ -1,6 +1,7 @@
 //! Attention in f32.
 
 use super::Mask;
+use crate::kernels::eight::Eight;
 use crate::kernels::norm::softmax;
 
 /// What one attention layer needs besides its inputs.
@@ -45,7 +46,7 @@ impl RelativeAttention<'_> {
     /// elements of a head upwards, key product before position product; softmax over j; the context
     /// sums weight · value over j upwards.
     #[inline(always)]
-    pub fn run(&self, x: Attended<'_>) {
+    pub fn run<V: Eight>(&self, x: Attended<'_>) {
         let Attended {
             q,
             keys,
@@ -69,7 +70,7 @@ impl RelativeAttention<'_> {
                 self.score(
                     head, i, seen.start, query, keys, key_stride, queries, scores,
                 );
-                softmax(scores);
+                softmax::<V>(scores);
                 let values = v[seen.start * d..seen.end * d].chunks_exact(d);
                 weigh(scores, values.map(|v| &v[part.clone()]), query);
             }
@@ -150,6 +151,7 @@ fn weigh<'a>(weights: &[f32], mut values: impl Iterator<Item = &'a [f32]>, conte
 mod tests {
     use super::*;
     use crate::kernels::attention::Reach;
+    use crate::kernels::eight::Plain;
     use std::vec::Vec;
 
     fn noise(seed: usize, len: usize) -> Vec<f32> {
@@ -189,7 +191,7 @@ mod tests {
             };
             let mut got = q.clone();
             let (mut queries, mut scores) = (std::vec![0.0; 2 * d_k], std::vec![0.0; frames]);
-            attention.run(Attended {
+            attention.run::<Plain>(Attended {
                 q: &mut got,
                 keys: &keys,
                 key_stride: stride,

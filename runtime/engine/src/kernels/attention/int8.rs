@@ -12,6 +12,7 @@ use viseme_format::panels::{INPUTS, OUTPUTS};
 use super::Mask;
 use super::slots::{Heads, ValueSlots, VectorSlots};
 use crate::kernels::code_stride;
+use crate::kernels::eight::Eight;
 use crate::kernels::norm::{exp_and_sum, largest};
 use crate::kernels::panels::{Group, Sums, Tile};
 use crate::kernels::portable::quantize;
@@ -152,7 +153,7 @@ impl Int8Attention<'_> {
     /// e_j = e^(score − largest), in the order of frames; weight w_j = e_j · value scale\[j\], as rne(w_j · 65535 /
     /// largest w); the context is largest w / 65535 / Σ e · (256 · Σ high · value + Σ low · value).
     #[inline(always)]
-    pub fn run<T: Tile>(&self, tile: T, x: AttendedInt8<'_, '_>) {
+    pub fn run<T: Tile, V: Eight>(&self, tile: T, x: AttendedInt8<'_, '_>) {
         let d = self.heads.count * self.heads.width;
         let (rows, mut x) = (x.q.len() / d.max(1), x);
         let frames = x.first + rows;
@@ -169,8 +170,8 @@ impl Int8Attention<'_> {
             };
             let q = cut_mut(x.q, row * d, count * d);
             for head in 0..self.heads.count {
-                self.score(tile, head, q, &block, x.keys, &mut x.scratch);
-                let factors = self.weigh(head, count, &block, x.values, &mut x.scratch);
+                self.score::<T, V>(tile, head, q, &block, x.keys, &mut x.scratch);
+                let factors = self.weigh::<V>(head, count, &block, x.values, &mut x.scratch);
                 self.sum(tile, head, q, &block, factors, x.values, &mut x.scratch);
             }
         }
@@ -178,7 +179,7 @@ impl Int8Attention<'_> {
 
     /// Fills `scores` and `places` for one head.
     #[inline(always)]
-    fn score<T: Tile>(
+    fn score<T: Tile, V: Eight>(
         &self,
         tile: T,
         head: usize,
@@ -190,7 +191,7 @@ impl Int8Attention<'_> {
         let (groups, slots) = (self.heads.groups(), block.slots);
         let count = q.len() / (self.heads.count * self.heads.width).max(1);
         let stride = slots + SCORE_SLACK;
-        let quant = self.codes::<T>(head, q, self.bias_u, s);
+        let quant = self.codes::<T, V>(head, q, self.bias_u, s);
         let codes = |row: usize| cut(s.codes.as_chunks::<INPUTS>().0, row * groups, groups);
         for run in runs(block.start, block.end, slots) {
             if run.len == 0 {
@@ -212,7 +213,7 @@ impl Int8Attention<'_> {
             );
         }
         let stride = slots + PLACE_SLACK;
-        let quant = self.codes::<T>(head, q, self.bias_v, s);
+        let quant = self.codes::<T, V>(head, q, self.bias_v, s);
         let codes = |row: usize| cut(s.codes.as_chunks::<INPUTS>().0, row * groups, groups);
         let span = self.positions.slots(self.heads);
         let columns = self.columns(block, count);
@@ -240,7 +241,7 @@ impl Int8Attention<'_> {
 
     /// Codes of the queries of one head with a bias added; the scale has that of the scores in it.
     #[inline(always)]
-    fn codes<T: Tile>(
+    fn codes<T: Tile, V: Eight>(
         &self,
         head: usize,
         q: &[f32],
@@ -257,7 +258,7 @@ impl Int8Attention<'_> {
             for ((to, &v), &b) in s.query.iter_mut().zip(values).zip(bias) {
                 *to = v + b;
             }
-            let row = quantize(s.query, codes);
+            let row = quantize::<V>(s.query, codes);
             *quant = (row.scale * self.scale, row.zero - T::OFFSET);
         }
         quant
@@ -265,7 +266,7 @@ impl Int8Attention<'_> {
 
     /// Turns scores into the bytes of weights; returns what the sums of each query are multiplied by.
     #[inline(always)]
-    fn weigh(
+    fn weigh<V: Eight>(
         &self,
         head: usize,
         count: usize,
@@ -290,14 +291,14 @@ impl Int8Attention<'_> {
             for (score, &place) in scores.iter_mut().zip(places) {
                 *score += place;
             }
-            let total = exp_and_sum(scores, largest(scores));
+            let total = exp_and_sum::<V>(scores, largest::<V>(scores));
             for run in runs(seen.start, seen.end, slots) {
                 let scores = cut_mut(scores, run.before, run.len);
                 for (w, &scale) in scores.iter_mut().zip(cut(value_scale, run.slot, run.len)) {
                     *w *= scale;
                 }
             }
-            let most = largest(scores).max(0.0);
+            let most = largest::<V>(scores).max(0.0);
             let inverse = 65_535.0 / most;
             let inverse = if inverse.is_normal() { inverse } else { 0.0 };
             let (high, low) = cut_mut(s.weights, 2 * r * slots, 2 * slots)

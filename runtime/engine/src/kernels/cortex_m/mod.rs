@@ -7,6 +7,7 @@
 #[cfg(any(cortex_m_dsp, cortex_m_helium))]
 use super::attention::{AttendedInt8, Int8Attention};
 #[cfg(any(cortex_m_dsp, cortex_m_helium))]
+use super::eight::Plain;
 use super::{Kernels, QuantRows, WeightsI8, panels};
 
 #[cfg(cortex_m_dsp)]
@@ -59,7 +60,7 @@ impl Kernels for Dsp {
     }
 
     fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-        attention.run(dsp::DspTile, x);
+        attention.run::<_, Plain>(dsp::DspTile, x);
     }
 }
 
@@ -88,6 +89,6 @@ impl Kernels for Helium {
     }
 
     fn attend_i8(&self, attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>) {
-        attention.run(helium::HeliumTile, x);
+        attention.run::<_, Plain>(helium::HeliumTile, x);
     }
 }

@@ -11,8 +11,10 @@ use super::elementwise::{self, Activation};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
 use super::{conv_f32, norm, panels, portable};
 
+mod eight;
 mod tiles;
 
+use eight::Avx;
 use tiles::{Avx2Tile, Avx512VnniTile, AvxVnniTile};
 
 /// The best of the kernels below that this CPU can run.
@@ -38,26 +40,27 @@ macro_rules! has {
     }};
 }
 
-/// The plain loops of [`Kernels`], compiled for more features; `pixels` is the tile of a pointwise convolution.
+/// The loops of [`Kernels`], compiled for more features; `pixels` is the tile of a pointwise convolution,
+/// `wide` that of a depthwise one in registers of eight.
 macro_rules! plain_loops {
-    ($features:literal, tile = $tile:expr, pixels = $pixels:literal) => {
+    ($features:literal, tile = $tile:expr, pixels = $pixels:literal, wide = $wide:literal) => {
         plain_loops! { $features;
             fn matmul_i8(x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32]) = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
             fn matmul_i4(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
-            fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) = portable::matmul_f32;
-            fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant = portable::quantize;
-            fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) = norm::layer_norm;
+            fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) = portable::matmul_f32::<Avx>;
+            fn quantize(x: &[f32], q: &mut [u8]) -> RowQuant = portable::quantize::<Avx>;
+            fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) = norm::layer_norm::<Avx>;
             fn activate(activation: Activation, x: &mut [f32]) = Activation::apply;
             fn glu(x: &[f32], channels: usize, y: &mut [f32]) = elementwise::glu;
             fn add_scaled(x: &mut [f32], factor: f32, y: &[f32]) = elementwise::add_scaled;
-            fn depthwise(filter: &Depthwise<'_>, x: Frames<'_>, y: &mut [f32]) = Depthwise::run;
+            fn depthwise(filter: &Depthwise<'_>, x: Frames<'_>, y: &mut [f32]) = Depthwise::run::<Avx, $wide>;
             fn attend_i8(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>)
-                = |attention: &Int8Attention<'_>, x| attention.run($tile, x);
+                = |attention: &Int8Attention<'_>, x| attention.run::<_, Avx>($tile, x);
             fn put_vectors(heads: Heads, first: usize, rows: &[f32], to: &mut VectorSlots<'_>)
                 = |heads, first, rows, to: &mut VectorSlots<'_>| to.put_rows(heads, first, rows);
             fn put_values(heads: Heads, first: usize, rows: &[f32], to: &mut ValueSlots<'_>)
                 = |heads, first, rows, to: &mut ValueSlots<'_>| to.put_rows(heads, first, rows);
-            fn attend(attention: &RelativeAttention<'_>, x: Attended<'_>) = RelativeAttention::run;
+            fn attend(attention: &RelativeAttention<'_>, x: Attended<'_>) = RelativeAttention::run::<Avx>;
             fn pointwise_row(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32])
                 = conv_f32::pointwise_row::<$pixels>;
             fn depthwise_row(x: [&[f32]; 3], weight: &[f32], bias: &[f32], relu: bool, y: &mut [f32])
@@ -96,7 +99,7 @@ impl Kernels for Avx2 {
         "x86-u8s8-avx2"
     }
 
-    plain_loops!("avx2", tile = Avx2Tile, pixels = 4);
+    plain_loops!("avx2", tile = Avx2Tile, pixels = 4, wide = 2);
 }
 
 /// AVX2 with VNNI: Alder Lake (2021) and later, Zen 5.
@@ -116,7 +119,7 @@ impl Kernels for AvxVnni {
         "x86-u8s8-avxvnni"
     }
 
-    plain_loops!("avx2,avxvnni", tile = AvxVnniTile, pixels = 4);
+    plain_loops!("avx2,avxvnni", tile = AvxVnniTile, pixels = 4, wide = 2);
 }
 
 /// AVX-512 with VNNI: Ice Lake (2019) and later, Zen 4.
@@ -147,6 +150,7 @@ impl Kernels for Avx512Vnni {
     plain_loops!(
         "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni",
         tile = Avx512VnniTile,
-        pixels = 8
+        pixels = 8,
+        wide = 4
     );
 }
