@@ -10,6 +10,9 @@ use viseme_format::spec::{Family, Weights};
 /// Past frames that a step sees.
 pub const LEFT: usize = 64;
 
+/// Elements of a frame.
+pub const WIDTH: usize = REFERENCE.d_model as usize;
+
 /// The encoder of [`REFERENCE`]; its front-end is as small as can be, since only our own files have one.
 const SIZE: Size = Size {
     channels: [1, 1, 1],
@@ -112,7 +115,7 @@ pub fn write(folder: &Path, peers: bool) -> Result<Vec<Files>, String> {
     for (bits, model) in ["f32", "int8", "int4"].iter().zip(&models) {
         save(&own(folder, bits), model)?;
     }
-    let (d, kernel) = (SIZE.d_model as usize, SIZE.conv_kernel as usize);
+    let (d, kernel) = (WIDTH, SIZE.conv_kernel as usize);
     let mut all = Vec::new();
     for case in CASES {
         let stem = case.stem();

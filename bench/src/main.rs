@@ -3,6 +3,7 @@
 mod cases;
 mod clips;
 mod compare;
+mod hour;
 mod kernels;
 mod own;
 mod process;
@@ -23,11 +24,11 @@ const HELP: &str = "\
 cargo xtask bench [--peers] [--json]
 
 Times matrix products, and the reference encoder (4 blocks of width 256, random weights) on one thread: a file of 64
-frames, 8 frames by themselves, and steps of a stream.
+frames, 8 frames by themselves, steps of a stream, and an hour of one.
 
 --peers   beside LiteRT, ONNX Runtime, RTen and tract, fetched and built into target/peers when first asked for
 --json    nothing but one object on the last line: rows of engine, variant, frames, cached, min_ms, median_ms, rss_kb,
-          file_bytes and rel_rms; kernels; between; clips; load_ms; skipped
+          file_bytes and rel_rms; kernels; between; clips; load_ms; hour; skipped
 ";
 
 fn main() -> ExitCode {
@@ -69,6 +70,7 @@ fn run(peers: bool, json: bool) -> Result<(), String> {
     let outcome = compare::compare(root, peers)?;
     let int8 = cases::own(&root.join("target/bench"), "int8");
     let load_ms = load(&int8)?;
+    let hour = hour::measure(&int8, json)?;
     let picture = root.join("target/bench/bench.svg");
     std::fs::write(&picture, table::chart(&outcome.rows))
         .map_err(|e| format!("cannot write {}: {e}", picture.display()))?;
@@ -80,7 +82,7 @@ fn run(peers: bool, json: bool) -> Result<(), String> {
         let skipped = outcome.skipped;
         println!(
             "{}",
-            json!({"rows": rows, "kernels": kernels, "between": between, "clips": clips, "load_ms": load_ms, "skipped": skipped})
+            json!({"rows": rows, "kernels": kernels, "between": between, "clips": clips, "load_ms": load_ms, "hour": hour, "skipped": skipped})
         );
         return Ok(());
     }

@@ -159,7 +159,7 @@ fn answer<E: Engine>(engine: &mut Option<E>, line: &str) -> Result<String, Strin
 }
 
 /// The most memory that this process has had, in kB.
-fn peak_rss() -> Result<usize, String> {
+pub fn peak_rss() -> Result<usize, String> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(|e| e.to_string())?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let words = line.ok_or("/proc/self/status has no VmHWM")?;
