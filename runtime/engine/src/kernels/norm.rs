@@ -86,6 +86,7 @@ pub fn largest<V: Eight>(x: &[f32]) -> f32 {
 /// For each of some rows of one length, Σ x\[i\] or, if `SQUARES`, Σ (x\[i\] − mean)², in the order of
 /// [`dot_f32`](super::dot_f32).
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // Iterators over rows would be calls with an `Eight`.
 fn sums<V: Eight, const N: usize, const SQUARES: bool>(x: [&[f32]; N], mean: [f32; N]) -> [f32; N] {
     let chunks = x.map(|x| x.as_chunks::<8>());
     let len = chunks.iter().map(|c| c.0.len()).min().unwrap_or(0);

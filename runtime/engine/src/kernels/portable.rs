@@ -185,7 +185,7 @@ fn tile_f32<V: Eight, const M: usize, const N: usize>(
     for m in 0..M {
         for n in 0..N {
             let sum = sums[m][n];
-            all[m][n] = if k % 8 == 0 {
+            all[m][n] = if k.is_multiple_of(8) {
                 sum.sum()
             } else {
                 let mut sums = sum.array();
