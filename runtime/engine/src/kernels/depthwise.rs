@@ -38,7 +38,7 @@ impl Depthwise<'_> {
             let taps = self.taps.get(first * d..end * d).unwrap_or(&[]);
             let split = x.pieces[0].len();
             let pieces = match from * d < split {
-                true => [&x.pieces[0][from * d..], x.pieces[1]],
+                true => [x.pieces[0].get(from * d..).unwrap_or(&[]), x.pieces[1]],
                 false => [x.pieces[1].get(from * d - split..).unwrap_or(&[]), &[]],
             };
             let mut c = 0;

@@ -36,12 +36,16 @@ impl Kernels for Portable {
 #[inline(always)]
 pub fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
     let (k, n) = (w.inputs(), w.outputs());
-    let blocks = x.chunks(ROWS_F32 * k).zip(y.chunks_mut(ROWS_F32 * n));
+    let blocks = x
+        .chunks((ROWS_F32 * k).max(1))
+        .zip(y.chunks_mut((ROWS_F32 * n).max(1)));
     for (x, y) in blocks {
-        for (i, rows) in w.rows().chunks(2 * k).enumerate() {
-            match rows.split_at(k) {
-                (row, []) => strip_f32(x, [row], bias, y, 2 * i, n),
-                (a, b) => strip_f32(x, [a, b], bias, y, 2 * i, n),
+        for (i, rows) in w.rows().chunks((2 * k).max(1)).enumerate() {
+            match rows.split_at_checked(k) {
+                Some((row, [])) => strip_f32(x, [row], bias, y, 2 * i, n),
+                Some((a, b)) => strip_f32(x, [a, b], bias, y, 2 * i, n),
+                // Rows are whole.
+                None => {}
             }
         }
     }
@@ -129,15 +133,18 @@ fn strip_f32<const N: usize>(
 ) {
     let k = w[0].len();
     let bias: [f32; N] = from_fn(|j| bias.get(out + j).copied().unwrap_or(0.0));
-    for (x, y) in x.chunks(2 * k).zip(y.chunks_mut(2 * n)) {
-        if x.len() == 2 * k && y.len() == 2 * n {
-            let (x, y) = (x.split_at(k), y.split_at_mut(n));
-            let [sums0, sums1] = tile_f32([x.0, x.1], w);
-            store::<N>(y.0, out, from_fn(|j| sums0[j] + bias[j]));
-            store::<N>(y.1, out, from_fn(|j| sums1[j] + bias[j]));
-        } else if x.len() >= k {
-            let [sums] = tile_f32([&x[..k]], w);
-            store::<N>(y, out, from_fn(|j| sums[j] + bias[j]));
+    for (x, y) in x.chunks((2 * k).max(1)).zip(y.chunks_mut((2 * n).max(1))) {
+        match (x.split_at_checked(k), y.split_at_mut_checked(n)) {
+            (Some((x, next_x)), Some((y, next_y))) if next_x.len() == k && next_y.len() == n => {
+                let [sums, next] = tile_f32([x, next_x], w);
+                store::<N>(y, out, from_fn(|j| sums[j] + bias[j]));
+                store::<N>(next_y, out, from_fn(|j| next[j] + bias[j]));
+            }
+            (Some((x, _)), _) => {
+                let [sums] = tile_f32([x], w);
+                store::<N>(y, out, from_fn(|j| sums[j] + bias[j]));
+            }
+            (None, _) => {}
         }
     }
 }
@@ -151,14 +158,18 @@ fn store<const N: usize>(row: &mut [f32], at: usize, values: [f32; N]) {
 
 /// Dot products of M rows of x with N rows of w, all of one length.
 #[inline(always)]
-fn tile_f32<const M: usize, const N: usize>(x: [&[f32]; M], w: [&[f32]; N]) -> [[f32; N]; M] {
-    let k = x[0].len();
-    let x = x.map(|row| row[..k].as_chunks::<LANES>());
-    let w = w.map(|row| row[..k].as_chunks::<LANES>());
+fn tile_f32<'x, const M: usize, const N: usize>(
+    x: [&'x [f32]; M],
+    w: [&'x [f32]; N],
+) -> [[f32; N]; M] {
+    let (x, w) = (x.map(<[f32]>::as_chunks), w.map(<[f32]>::as_chunks));
     // Equal lengths, told to the compiler, take the bounds checks out of the loop.
-    let (xs, ws) = (x.map(|x| &x.0[..k / LANES]), w.map(|w| &w.0[..k / LANES]));
+    let lengths = x.iter().chain(&w).map(|(chunks, _)| chunks.len());
+    let len = lengths.min().unwrap_or(0);
+    let equal = |(chunks, _): (&'x [[f32; LANES]], &[f32])| chunks.get(..len).unwrap_or(&[]);
+    let (xs, ws) = (x.map(equal), w.map(equal));
     let mut sums = [[[0.0; LANES]; N]; M];
-    for i in 0..k / LANES {
+    for i in 0..len {
         for m in 0..M {
             for n in 0..N {
                 for l in 0..LANES {
