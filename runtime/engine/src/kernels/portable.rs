@@ -232,12 +232,14 @@ impl Tile<Pair> for PortableTile {
         w: [&[Pair]; P],
     ) -> [[Sums; M]; P] {
         let mut all = [[[0i32; OUTPUTS]; M]; P];
-        for (w, all) in w.iter().zip(&mut all) {
+        for (w, sums) in w.iter().zip(&mut all) {
             for (i, pair) in w.iter().enumerate() {
                 // Unpacked once for all rows.
                 let groups = [pair.group(0), pair.group(1)];
-                for (x, sums) in x.iter().zip(&mut *all) {
-                    for (x, group) in x[2 * i..].iter().zip(&groups) {
+                for (x, sums) in x.iter().zip(&mut *sums) {
+                    // Never: rows are as long as panels. Going on with less would cost the loop its vectors.
+                    let Some(x) = x.get(2 * i..) else { return all };
+                    for (x, group) in x.iter().zip(&groups) {
                         add(sums, x, group);
                     }
                 }
