@@ -49,3 +49,10 @@ pub(crate) fn equal_parts<T, const N: usize>(all: &[T], len: usize) -> Option<[&
     }
     Some(parts)
 }
+
+/// Copies elements to as many others.
+#[inline(always)]
+pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [T]) {
+    debug_assert_eq!(from.len(), to.len());
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
