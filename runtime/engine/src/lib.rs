@@ -13,6 +13,7 @@ pub mod decode;
 pub mod kernels;
 pub mod math;
 pub mod model;
+mod parts;
 pub mod preprocess;
 pub mod session;
 pub mod stream;

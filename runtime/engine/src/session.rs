@@ -29,6 +29,7 @@ use crate::kernels::{self, Kernels};
 use crate::model::conformer::Model;
 use crate::model::conformer::encoder::Shared;
 use crate::model::conformer::plan::{Buffers, Plan};
+use crate::parts::{copy, first, part_mut};
 use crate::stream::Chunks;
 
 /// How a session runs.
@@ -145,8 +146,8 @@ impl<'s> Session<'s> {
             return Err(PushError::Size { got, want });
         }
         self.begin_push(Input::Crops, timestamp_us)?;
-        let slot = self.pushed % self.model.dims.stack;
-        self.buffers.crops[slot * want..][..want].copy_from_slice(crop);
+        let slot = self.pushed % self.model.dims.stack.max(1);
+        copy(crop, part_mut(self.buffers.crops, slot * want, want));
         self.end_push(timestamp_us);
         self.run_frontend(self.pushed.saturating_sub(self.model.dims.stack / 2));
         Ok(())
@@ -164,7 +165,8 @@ impl<'s> Session<'s> {
             return Err(PushError::Width { got, want });
         }
         self.begin_push(Input::Features, timestamp_us)?;
-        self.buffers.features[self.pushed * want..][..want].copy_from_slice(features);
+        let row = part_mut(self.buffers.features, self.pushed * want, want);
+        copy(features, row);
         self.end_push(timestamp_us);
         self.ready = self.pushed;
         Ok(())
@@ -186,14 +188,13 @@ impl<'s> Session<'s> {
         if self.encoded != self.ready {
             self.encode();
         }
-        &self.buffers.logits[..self.ready * self.model.vocabulary()]
+        self.rows()
     }
 
     /// [`logits`](Self::logits), and the timestamp of each row in microseconds.
     pub fn timed_logits(&mut self) -> (&[f32], &[u64]) {
         self.logits();
-        let logits = &self.buffers.logits[..self.ready * self.model.vocabulary()];
-        (logits, &self.buffers.times[..self.ready])
+        (self.rows(), first(self.buffers.times, self.ready))
     }
 
     /// Frames that [`logits`](Self::logits) has rows for: all that were pushed once the utterance is
@@ -209,7 +210,7 @@ impl<'s> Session<'s> {
 
     /// Timestamps of the pushed crops, in microseconds; the i-th row of logits belongs to the i-th.
     pub fn timestamps(&self) -> &[u64] {
-        &self.buffers.times[..self.pushed]
+        first(self.buffers.times, self.pushed)
     }
 
     /// The model.
@@ -245,7 +246,9 @@ impl<'s> Session<'s> {
     }
 
     fn end_push(&mut self, timestamp_us: u64) {
-        self.buffers.times[self.pushed] = timestamp_us;
+        if let Some(time) = self.buffers.times.get_mut(self.pushed) {
+            *time = timestamp_us;
+        }
         self.pushed += 1;
     }
 
@@ -257,6 +260,12 @@ impl<'s> Session<'s> {
                 .see(self.shared.kernels, &mut self.buffers, t, last, t);
             self.ready += 1;
         }
+    }
+
+    /// The rows of logits of the frames that are ready, once they are computed.
+    fn rows(&self) -> &[f32] {
+        let len = self.ready * self.model.vocabulary();
+        first(self.buffers.logits, len)
     }
 
     fn encode(&mut self) {

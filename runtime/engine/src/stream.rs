@@ -33,6 +33,7 @@ use crate::kernels::{self, Kernels};
 use crate::model::conformer::encoder::Shared;
 use crate::model::conformer::plan::{Buffers, Plan};
 use crate::model::conformer::{MAX_ARENA, Model};
+use crate::parts::{copy, first, part_mut};
 use crate::session::PushError;
 
 /// Longest chunk, in frames.
@@ -182,8 +183,8 @@ impl<'s> Stream<'s> {
             return Err(PushError::Size { got, want });
         }
         self.begin(CROPS, timestamp_us)?;
-        let slot = self.at.pushed % self.model.dims.stack;
-        self.buffers.crops[slot * want..][..want].copy_from_slice(crop);
+        let slot = self.at.pushed % self.model.dims.stack.max(1);
+        copy(crop, part_mut(self.buffers.crops, slot * want, want));
         self.end(timestamp_us);
         Ok(self.advance(self.at.pushed.saturating_sub(self.model.dims.stack / 2)))
     }
@@ -205,7 +206,7 @@ impl<'s> Stream<'s> {
         }
         self.begin(FEATURES, timestamp_us)?;
         let row = self.at.pushed - self.at.done;
-        self.buffers.features[row * want..][..want].copy_from_slice(features);
+        copy(features, part_mut(self.buffers.features, row * want, want));
         self.end(timestamp_us);
         self.at.seen = self.at.pushed;
         Ok(self.advance(self.at.pushed))
@@ -221,7 +222,7 @@ impl<'s> Stream<'s> {
     /// Logits of the last chunk, [`frames`](Self::frames) rows.
     pub fn logits(&self) -> &[f32] {
         let len = self.at.last * self.model.vocabulary();
-        self.buffers.logits.get(..len).unwrap_or(&[])
+        first(self.buffers.logits, len)
     }
 
     /// Frames of the last chunk.
@@ -238,7 +239,8 @@ impl<'s> Stream<'s> {
     pub fn timestamp(&self, row: usize) -> Option<u64> {
         let frame = (self.at.done - self.at.last).checked_add(row)?;
         let times = &self.buffers.times;
-        (row < self.at.last).then(|| times[frame % times.len()])
+        let time = times.get(frame % times.len().max(1));
+        time.filter(|_| row < self.at.last).copied()
     }
 
     /// The model.
@@ -273,14 +275,14 @@ impl<'s> Stream<'s> {
             let got = to.len();
             return Err(StreamError::StateSize { got, want });
         }
-        let (header, mut rest) = to.split_at_mut(HEADER);
+        let (header, mut rest) = to.split_at_mut_checked(HEADER).unwrap_or_default();
         let words = header.as_chunks_mut::<8>().0.iter_mut();
         words
             .zip(self.header())
             .for_each(|(to, word)| *to = word.to_le_bytes());
         for part in self.buffers.state() {
-            let (front, back) = rest.split_at_mut(part.len());
-            front.copy_from_slice(part);
+            let (front, back) = rest.split_at_mut_checked(part.len()).unwrap_or_default();
+            copy(part, front);
             rest = back;
         }
         Ok(())
@@ -296,7 +298,7 @@ impl<'s> Stream<'s> {
             let got = from.len();
             return Err(StreamError::StateSize { got, want });
         }
-        let (header, mut rest) = from.split_at(HEADER);
+        let (header, mut rest) = from.split_at_checked(HEADER).unwrap_or_default();
         let mut words = [0u64; HEADER / 8];
         let bytes = header.as_chunks::<8>().0;
         words
@@ -305,8 +307,8 @@ impl<'s> Stream<'s> {
             .for_each(|(word, &bytes)| *word = u64::from_le_bytes(bytes));
         let at = self.at_from(words).ok_or(StreamError::State)?;
         for part in self.buffers.state_mut() {
-            let (front, back) = rest.split_at(part.len());
-            part.copy_from_slice(front);
+            let (front, back) = rest.split_at_checked(part.len()).unwrap_or_default();
+            copy(front, part);
             rest = back;
         }
         self.at = at;
@@ -328,8 +330,10 @@ impl<'s> Stream<'s> {
     }
 
     fn end(&mut self, timestamp_us: u64) {
-        let slot = self.at.pushed % self.buffers.times.len();
-        self.buffers.times[slot] = timestamp_us;
+        let slot = self.at.pushed % self.buffers.times.len().max(1);
+        if let Some(time) = self.buffers.times.get_mut(slot) {
+            *time = timestamp_us;
+        }
         self.at.time = timestamp_us;
         self.at.pushed += 1;
     }

@@ -4,7 +4,7 @@
 
 use viseme_engine::kernels::{Kernels, detect};
 use viseme_engine::session::{PushError, Session};
-use viseme_engine::stream::Stream;
+use viseme_engine::stream::{Stream, StreamError};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -42,6 +42,11 @@ pub fn hot_logits<'s>(session: &'s mut Session<'_>) -> (&'s [f32], &'s [u64]) {
 }
 
 #[unsafe(no_mangle)]
+pub fn hot_timestamps<'s>(session: &'s Session<'_>) -> &'s [u64] {
+    session.timestamps()
+}
+
+#[unsafe(no_mangle)]
 pub fn hot_reset(session: &mut Session<'_>) {
     session.reset();
 }
@@ -67,4 +72,24 @@ pub fn hot_stream_features<'s>(
 #[unsafe(no_mangle)]
 pub fn hot_stream_finish(stream: &mut Stream<'_>) -> bool {
     stream.finish().next().is_empty()
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_stream_timestamp(stream: &Stream<'_>, row: usize) -> Option<u64> {
+    stream.timestamp(row)
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_stream_reset(stream: &mut Stream<'_>) {
+    stream.reset();
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_stream_save(stream: &Stream<'_>, to: &mut [u8]) -> Result<(), StreamError> {
+    stream.save(to)
+}
+
+#[unsafe(no_mangle)]
+pub fn hot_stream_restore(stream: &mut Stream<'_>, from: &[u8]) -> Result<(), StreamError> {
+    stream.restore(from)
 }

@@ -33,7 +33,7 @@ impl Depthwise<'_> {
     pub fn run<V: Eight, const W: usize>(&self, x: Frames<'_>, y: &mut [f32]) {
         let d = self.bias.len().max(1);
         let mut t = x.before;
-        for y in y.chunks_mut(4 * d) {
+        for y in y.chunks_mut((4 * d).max(1)) {
             if y.len() == 4 * d {
                 self.rows::<V, 4, W>(x, t, y);
             } else {

@@ -29,12 +29,13 @@ impl Activation {
 /// Convolutional Networks", 2017).
 #[inline(always)]
 pub fn glu(x: &[f32], channels: usize, y: &mut [f32]) {
-    let channels = channels.max(1);
+    // No slice is longer than half of the address space.
+    let channels = channels.clamp(1, usize::MAX / 2);
     for (x, y) in x
         .chunks_exact(2 * channels)
         .zip(y.chunks_exact_mut(channels))
     {
-        let (value, gate) = x.split_at(channels);
+        let (value, gate) = x.split_at_checked(channels).unwrap_or((x, &[]));
         for ((y, &v), &g) in y.iter_mut().zip(value).zip(gate) {
             *y = math::gated(v, g);
         }

@@ -43,15 +43,17 @@ pub fn im2row<T: Copy>(map: &[T], windows: &Windows, first: usize, stride: usize
     let (Some(count), Some(len)) = (windows.count(), windows.values()) else {
         return;
     };
-    let line = windows.size * windows.channels;
-    let run = windows.kernel * windows.channels;
-    for (i, row) in rows.chunks_exact_mut(stride.max(len)).enumerate() {
+    let line = (windows.size * windows.channels).max(1);
+    let run = (windows.kernel * windows.channels).max(1);
+    let count = count.max(1);
+    for (i, row) in rows.chunks_exact_mut(stride.max(len).max(1)).enumerate() {
         let (y, x) = (first + i / count, i % count);
         let corner = y * windows.stride * line + x * windows.stride * windows.channels;
         let from = map.get(corner..).unwrap_or(&[]);
-        for (to, from) in row[..len].chunks_exact_mut(run).zip(from.chunks(line)) {
-            if let Some(from) = from.get(..run) {
-                to.copy_from_slice(from);
+        let row = row.get_mut(..len).unwrap_or_default();
+        for (to, from) in row.chunks_exact_mut(run).zip(from.chunks(line)) {
+            if from.len() >= to.len() {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
             }
         }
     }

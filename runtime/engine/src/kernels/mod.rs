@@ -184,7 +184,8 @@ impl<'a> WeightsF32<'a> {
 
     /// Number of rows.
     pub fn outputs(&self) -> usize {
-        self.rows.len() / self.inputs
+        // Never 0; so written, the compiler knows.
+        self.rows.len() / self.inputs.max(1)
     }
 
     /// All elements.

@@ -11,7 +11,7 @@ use crate::math;
 #[inline(always)]
 pub fn layer_norm<V: Eight>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
     let d = weight.len().max(1);
-    for (x, y) in x.chunks(4 * d).zip(y.chunks_mut(4 * d)) {
+    for (x, y) in x.chunks((4 * d).max(1)).zip(y.chunks_mut((4 * d).max(1))) {
         // Four rows at a time: one has too few sums to keep an adder busy.
         if x.len() == 4 * d {
             norm_rows::<V, 4>(x, weight, bias, eps, y);
@@ -90,11 +90,11 @@ pub fn largest<V: Eight>(x: &[f32]) -> f32 {
 fn sums<V: Eight, const N: usize, const SQUARES: bool>(x: [&[f32]; N], mean: [f32; N]) -> [f32; N] {
     let chunks = x.map(|x| x.as_chunks::<8>());
     let len = chunks.iter().map(|c| c.0.len()).min().unwrap_or(0);
-    let whole: [&[[f32; 8]]; N] = from_fn(|n| &chunks[n].0[..len]);
+    let whole: [&[[f32; 8]]; N] = chunks.map(|(chunks, _)| chunks.get(..len).unwrap_or(&[]));
     let mut sums = [V::splat(0.0); N];
     for i in 0..len {
         for n in 0..N {
-            let v = V::load(&whole[n][i]);
+            let v = V::load(whole[n].get(i).unwrap_or(&[0.0; 8]));
             let v = if SQUARES {
                 let v = v.sub(V::splat(mean[n]));
                 v.mul(v)

@@ -4,8 +4,6 @@
 //! activations, in tiles of up to 8 rows whose sums stay in registers: each weight is read once for 8 rows, and
 //! once from the far caches however many rows there are. An instruction set writes only the tile.
 
-use core::array::from_fn;
-
 use viseme_format::panels::OUTPUTS;
 
 use super::QuantRows;
@@ -14,6 +12,7 @@ use super::packed::Pair;
 use super::packed::{Packed, Unit};
 
 pub use super::packed::Group;
+use crate::parts::{after, equal_parts, part, part_mut};
 
 /// Sums of one row over one panel.
 pub type Sums = [i32; OUTPUTS];
@@ -49,13 +48,14 @@ pub fn matmul<U: Unit, T: Tile<U>>(
     bias: &[f32],
     y: &mut [f32],
 ) {
-    let (groups, outputs) = (w.groups(), w.outputs());
+    // Never 0; so written, the compiler knows.
+    let (groups, units, outputs) = (w.groups().max(1), w.units().max(1), w.outputs().max(1));
     let (codes, _) = x.codes.as_chunks::<4>();
     let rows = (codes.len() / groups)
         .min(x.scale.len())
         .min(x.zero.len())
         .min(y.len() / outputs);
-    let panels = w.panels().chunks(PANELS * w.units());
+    let panels = w.panels().chunks((PANELS * units).max(1));
     for (i, panels) in panels.enumerate() {
         let block = Block {
             tile,
@@ -63,6 +63,7 @@ pub fn matmul<U: Unit, T: Tile<U>>(
             x,
             panels,
             groups,
+            units,
             first: i * PANELS * OUTPUTS,
             w,
             bias,
@@ -95,6 +96,7 @@ struct Block<'b, U, T> {
     x: QuantRows<'b>,
     panels: &'b [U],
     groups: usize,
+    units: usize,
     /// The first output of the first panel.
     first: usize,
     w: Packed<'b, U>,
@@ -105,12 +107,16 @@ impl<U: Unit, T: Tile<U>> Block<'_, U, T> {
     /// M rows from `row` on, P panels at a time.
     #[inline(always)]
     fn run<const M: usize, const P: usize>(&self, row: usize, y: &mut [f32]) {
-        let (groups, units) = (self.groups, self.w.units());
-        let x: [&[[u8; 4]]; M] = from_fn(|m| &self.codes[(row + m) * groups..][..groups]);
-        let mut panels = self.panels.chunks_exact(P * units);
+        let (groups, units) = (self.groups, self.units.max(1));
+        let Some(x) = equal_parts::<_, M>(after(self.codes, row * groups), groups) else {
+            return;
+        };
+        let mut panels = self.panels.chunks_exact((P * units).max(1));
         let mut first = self.first;
         for panels in &mut panels {
-            let w: [&[U]; P] = from_fn(|p| &panels[p * units..][..units]);
+            let Some(w) = equal_parts::<_, P>(panels, units) else {
+                return;
+            };
             let all = self.tile.sums(x, w);
             for sums in &all {
                 self.finish(row, first, sums, y);
@@ -131,16 +137,18 @@ impl<U: Unit, T: Tile<U>> Block<'_, U, T> {
         let scale = sixteen(self.w.scale(), first);
         let colsum = sixteen(self.w.colsum(), first);
         let bias = sixteen(self.bias, first);
-        let (x_scale, x_zero) = (&self.x.scale[row..][..M], &self.x.zero[row..][..M]);
+        let rows = part(self.x.scale, row, M)
+            .iter()
+            .zip(part(self.x.zero, row, M));
         let left = outputs - first;
-        for (m, sums) in sums.iter().enumerate() {
-            let (s, zero) = (x_scale[m], x_zero[m] - T::OFFSET);
+        for ((m, sums), (&s, zero)) in sums.iter().enumerate().zip(rows) {
+            let zero = zero - T::OFFSET;
             let mut values = [0.0; OUTPUTS];
             for (j, value) in values.iter_mut().enumerate() {
                 let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
                 *value = s * scale[j] * acc as f32 + bias[j];
             }
-            let y = &mut y[(row + m) * outputs + first..][..left];
+            let y = part_mut(y, (row + m) * outputs + first, left);
             match y.first_chunk_mut() {
                 Some(y) => *y = values,
                 // Not a copy: the compiler would make one call of both.

@@ -14,6 +14,7 @@ use super::eight::{Eight, Plain, tree};
 use super::packed::{Pair, Unit};
 use super::panels::{self, Group, Sums, Tile};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
+use crate::parts::equal_parts;
 
 /// The portable kernels.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +38,16 @@ impl Kernels for Portable {
 #[inline(always)]
 pub fn matmul_f32<V: Eight>(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
     let (k, n) = (w.inputs(), w.outputs());
-    let blocks = x.chunks(ROWS_F32 * k).zip(y.chunks_mut(ROWS_F32 * n));
+    let blocks = x
+        .chunks((ROWS_F32 * k).max(1))
+        .zip(y.chunks_mut((ROWS_F32 * n).max(1)));
     for (x, y) in blocks {
-        for (i, rows) in w.rows().chunks(2 * k).enumerate() {
-            match rows.split_at(k) {
-                (row, []) => strip_f32::<V, 1>(x, [row], bias, y, 2 * i, n),
-                (a, b) => strip_f32::<V, 2>(x, [a, b], bias, y, 2 * i, n),
+        for (i, rows) in w.rows().chunks((2 * k).max(1)).enumerate() {
+            match rows.split_at_checked(k) {
+                Some((row, [])) => strip_f32::<V, 1>(x, [row], bias, y, 2 * i, n),
+                Some((a, b)) => strip_f32::<V, 2>(x, [a, b], bias, y, 2 * i, n),
+                // Rows are whole.
+                None => {}
             }
         }
     }
@@ -134,15 +139,17 @@ fn strip_f32<V: Eight, const N: usize>(
     let k = w[0].len();
     let bias: [f32; N] = from_fn(|j| bias.get(out + j).copied().unwrap_or(0.0));
     let finish = |y: &mut [f32], sums: [f32; N]| store::<N>(y, out, from_fn(|j| sums[j] + bias[j]));
-    for (x, y) in x.chunks(4 * k).zip(y.chunks_mut(4 * n)) {
-        if x.len() == 4 * k && y.len() == 4 * n {
-            let rows = from_fn(|m| &x[m * k..(m + 1) * k]);
+    for (x, y) in x.chunks((4 * k).max(1)).zip(y.chunks_mut((4 * n).max(1))) {
+        if x.len() == 4 * k
+            && y.len() == 4 * n
+            && let Some(rows) = equal_parts(x, k)
+        {
             let sums = tile_f32::<V, 4, N>(rows, w);
-            for (y, sums) in y.chunks_exact_mut(n).zip(sums) {
+            for (y, sums) in y.chunks_exact_mut(n.max(1)).zip(sums) {
                 finish(y, sums);
             }
         } else {
-            for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
+            for (x, y) in x.chunks_exact(k.max(1)).zip(y.chunks_exact_mut(n.max(1))) {
                 let [sums] = tile_f32::<V, 1, N>([x], w);
                 finish(y, sums);
             }
@@ -159,23 +166,24 @@ fn store<const N: usize>(row: &mut [f32], at: usize, values: [f32; N]) {
 
 /// Dot products of M rows of x with N rows of w, all of one length.
 #[inline(always)]
-fn tile_f32<V: Eight, const M: usize, const N: usize>(
-    x: [&[f32]; M],
-    w: [&[f32]; N],
+fn tile_f32<'x, V: Eight, const M: usize, const N: usize>(
+    x: [&'x [f32]; M],
+    w: [&'x [f32]; N],
 ) -> [[f32; N]; M] {
-    let k = x[0].len();
-    let x = x.map(|row| row[..k].as_chunks::<8>());
-    let w = w.map(|row| row[..k].as_chunks::<8>());
+    let (x, w) = (x.map(<[f32]>::as_chunks), w.map(<[f32]>::as_chunks));
     // Equal lengths, told to the compiler, take the bounds checks out of the loop.
-    let (xs, ws) = (x.map(|x| &x.0[..k / 8]), w.map(|w| &w.0[..k / 8]));
+    let lengths = x.iter().chain(&w).map(|(chunks, _)| chunks.len());
+    let len = lengths.min().unwrap_or(0);
+    let equal = |(chunks, _): (&'x [[f32; 8]], &[f32])| chunks.get(..len).unwrap_or(&[]);
+    let (xs, ws) = (x.map(equal), w.map(equal));
     let mut sums = [[V::splat(0.0); N]; M];
-    for i in 0..k / 8 {
+    for i in 0..len {
         let mut w = [V::splat(0.0); N];
         for n in 0..N {
-            w[n] = V::load(&ws[n][i]);
+            w[n] = V::load(ws[n].get(i).unwrap_or(&[0.0; 8]));
         }
         for m in 0..M {
-            let x = V::load(&xs[m][i]);
+            let x = V::load(xs[m].get(i).unwrap_or(&[0.0; 8]));
             for n in 0..N {
                 sums[m][n] = sums[m][n].add(x.mul(w[n]));
             }
@@ -185,7 +193,7 @@ fn tile_f32<V: Eight, const M: usize, const N: usize>(
     for m in 0..M {
         for n in 0..N {
             let sum = sums[m][n];
-            all[m][n] = if k.is_multiple_of(8) {
+            all[m][n] = if x[m].1.is_empty() {
                 sum.sum()
             } else {
                 let mut sums = sum.array();
@@ -237,12 +245,14 @@ impl Tile<Pair> for PortableTile {
         w: [&[Pair]; P],
     ) -> [[Sums; M]; P] {
         let mut all = [[[0i32; OUTPUTS]; M]; P];
-        for (w, all) in w.iter().zip(&mut all) {
+        for (w, sums) in w.iter().zip(&mut all) {
             for (i, pair) in w.iter().enumerate() {
                 // Unpacked once for all rows.
                 let groups = [pair.group(0), pair.group(1)];
-                for (x, sums) in x.iter().zip(&mut *all) {
-                    for (x, group) in x[2 * i..].iter().zip(&groups) {
+                for (x, sums) in x.iter().zip(&mut *sums) {
+                    // Never: rows are as long as panels. Going on with less would cost the loop its vectors.
+                    let Some(x) = x.get(2 * i..) else { return all };
+                    for (x, group) in x.iter().zip(&groups) {
                         add(sums, x, group);
                     }
                 }

@@ -25,6 +25,7 @@ use plan::{Buffers, Plan};
 
 use crate::kernels::Kernels;
 use crate::kernels::attention::Mask;
+use crate::parts::{copy, first, first_mut, part, part_mut};
 
 /// Most conformer blocks: 16. The largest Auto-AVSR encoders have 12.
 pub const MAX_BLOCKS: usize = 16;
@@ -175,21 +176,21 @@ impl<'a> Model<'a> {
         let (len, around) = (dims.crop_len(), dims.stack / 2);
         let neighbours = (t..=t + 2 * around)
             .map(|t| t.saturating_sub(around).min(last))
-            .map(|t| &crops[t % dims.stack * len..][..len]);
-        let y = &mut features[row * dims.d..][..dims.d];
+            .map(|t| part(crops, t % dims.stack.max(1) * len, len));
+        let y = part_mut(features, row * dims.d, dims.d);
         self.frontend
             .run(dims, kernels, neighbours, frontend, quant, y);
     }
 
-    /// Logits of the first `rows` rows of features, before which there were `first` frames.
+    /// Logits of the first `rows` rows of features, before which there were `before` frames.
     pub(crate) fn encode(
         &self,
         shared: &Shared<'_>,
         buffers: &mut Buffers<'_>,
-        first: usize,
+        before: usize,
         rows: usize,
     ) {
-        let d = shared.d;
+        let d = shared.d.max(1);
         let Buffers {
             memories,
             features,
@@ -199,17 +200,19 @@ impl<'a> Model<'a> {
             quant,
             ..
         } = buffers;
-        let x = &mut stream[..rows * d];
-        x.copy_from_slice(&features[..rows * d]);
+        let x = first_mut(stream, rows * d);
+        copy(first(features, rows * d), x);
         for (b, block) in self.blocks().enumerate() {
-            block.run(shared, &mut memories.block(b), first, x, encoder, quant);
+            block.run(shared, &mut memories.block(b), before, x, encoder, quant);
         }
         let vocabulary = self.vocabulary();
-        for (x, y) in x.chunks(ROWS * d).zip(logits.chunks_mut(ROWS * vocabulary)) {
-            let (rows, normed) = (x.len() / d, &mut encoder.normed[..x.len()]);
+        let results = logits.chunks_mut((ROWS * vocabulary).max(1));
+        for (x, y) in x.chunks(shared.batch()).zip(results) {
+            let (rows, normed) = (x.len() / d, first_mut(encoder.normed, x.len()));
             self.norm.run(shared.kernels, shared.eps, x, normed);
             let x = quant.load(shared.kernels, shared.int8, normed, d);
-            self.ctc.run(shared.kernels, x, &mut y[..rows * vocabulary]);
+            self.ctc
+                .run(shared.kernels, x, first_mut(y, rows * vocabulary));
         }
     }
 }

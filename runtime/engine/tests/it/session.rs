@@ -96,9 +96,9 @@ fn bits_are_the_same_in_every_build() {
     assert_eq!(
         hashes,
         [
-            0x1ef4_c88d_4445_7c72,
-            0x88a6_4c2a_f6a9_9953,
-            0xf72d_2e9a_45cb_7ded
+            0xa6fb_fd5f_20d2_7e26,
+            0xb095_7e16_c624_1811,
+            0x61c2_78b8_a575_e1ea
         ],
         "{hashes:#x?}"
     );

@@ -10,6 +10,7 @@ use viseme_format::panels::OUTPUTS;
 
 use crate::kernels::packed::Pair;
 use crate::kernels::panels::{Group, Sums, Tile, common_length, common_pairs};
+use crate::parts::after;
 
 /// SMULL, SMLAL and SADALP: products of two groups are added in 16 bits (128 · 127 · 2 fits), then pairwise to 32.
 /// 16 products take 3 instructions.
@@ -269,7 +270,8 @@ impl Tile for MatrixTile {
             }
         }
         if paired < groups {
-            let rest = DotTile.sums::<M, P>(x.map(|x| &x[paired..]), w.map(|w| &w[paired..]));
+            let rest =
+                DotTile.sums::<M, P>(x.map(|x| after(x, paired)), w.map(|w| after(w, paired)));
             let sums = all.as_flattened_mut().as_flattened_mut();
             for (sum, rest) in sums.iter_mut().zip(rest.as_flattened().as_flattened()) {
                 *sum += rest;
@@ -322,7 +324,7 @@ impl Tile<Pair> for MatrixTile {
             }
         }
         if odd {
-            let (x, w) = (x.map(|x| &x[2 * pairs..]), w.map(|w| &w[pairs..]));
+            let (x, w) = (x.map(|x| after(x, 2 * pairs)), w.map(|w| after(w, pairs)));
             let rest = Tile::<Pair>::sums(DotTile, x, w);
             let sums = all.as_flattened_mut().as_flattened_mut();
             for (sum, rest) in sums.iter_mut().zip(rest.as_flattened().as_flattened()) {

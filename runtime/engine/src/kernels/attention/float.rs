@@ -3,6 +3,7 @@
 use super::Mask;
 use crate::kernels::eight::Eight;
 use crate::kernels::norm::softmax;
+use crate::parts::{first_mut, part, part_mut};
 
 /// What one attention layer needs besides its inputs.
 #[derive(Clone, Copy, Debug)]
@@ -62,27 +63,25 @@ impl RelativeAttention<'_> {
         }
         let frames = q.len() / d;
         for head in 0..self.heads {
-            let part = head * d_k..(head + 1) * d_k;
+            let at = head * d_k;
             for i in 0..frames {
                 let seen = self.mask.seen(i, frames);
-                let scores = &mut scores[..seen.len()];
-                let query = &mut q[i * d..][part.clone()];
-                self.score(
-                    head, i, seen.start, query, keys, key_stride, queries, scores,
-                );
+                let scores = first_mut(scores, seen.len());
+                let query = part_mut(q, i * d + at, d_k);
+                self.score(at, i, seen.start, query, keys, key_stride, queries, scores);
                 softmax::<V>(scores);
-                let values = v[seen.start * d..seen.end * d].chunks_exact(d);
-                weigh(scores, values.map(|v| &v[part.clone()]), query);
+                let values = part(v, seen.start * d, seen.len() * d).chunks_exact(d);
+                weigh(scores, values.map(|v| part(v, at, d_k)), query);
             }
         }
     }
 
-    /// Scores of query `i` against the keys it sees, before the softmax.
+    /// Scores of query `i` against the keys it sees, before the softmax; the head begins at element `at`.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn score(
         &self,
-        head: usize,
+        at: usize,
         i: usize,
         first_key: usize,
         query: &[f32],
@@ -92,33 +91,35 @@ impl RelativeAttention<'_> {
         scores: &mut [f32],
     ) {
         let d_k = query.len();
-        let at = head * d_k;
-        let (with_u, with_v) = queries.split_at_mut(d_k);
-        for (c, &q) in query.iter().enumerate() {
-            with_u[c] = q + self.bias_u[at + c];
-            with_v[c] = q + self.bias_v[at + c];
+        let (with_u, with_v) = first_mut(queries, 2 * d_k)
+            .split_at_mut_checked(d_k)
+            .unwrap_or_default();
+        for (with, bias) in [(&mut *with_u, self.bias_u), (&mut *with_v, self.bias_v)] {
+            for ((with, &q), &bias) in with.iter_mut().zip(query).zip(part(bias, at, d_k)) {
+                *with = q + bias;
+            }
         }
         let reach = self.mask.reach();
         let first_position = first_key + reach.left - i;
         let (span, len) = (reach.span(), scores.len());
         let element = |c: usize| {
-            let keys = &keys[(at + c) * key_stride + first_key..][..len];
-            let positions = &self.positions[(at + c) * span + first_position..][..len];
-            (with_u[c], keys, with_v[c], positions)
+            let keys = part(keys, (at + c) * key_stride + first_key, len);
+            let positions = part(self.positions, (at + c) * span + first_position, len);
+            keys.iter().zip(positions)
         };
         scores.fill(0.0);
         // Two elements a pass halve the traffic of the scores; the order stays the same.
-        for c in (0..d_k - d_k % 2).step_by(2) {
-            let (u0, k0, v0, p0) = element(c);
-            let (u1, k1, v1, p1) = element(c + 1);
-            for (j, s) in scores.iter_mut().enumerate() {
-                *s = *s + u0 * k0[j] + v0 * p0[j] + u1 * k1[j] + v1 * p1[j];
+        let (u, last_u) = with_u.as_chunks::<2>();
+        let (v, last_v) = with_v.as_chunks::<2>();
+        for (i, (&[u0, u1], &[v0, v1])) in u.iter().zip(v).enumerate() {
+            let elements = element(2 * i).zip(element(2 * i + 1));
+            for (s, ((k0, p0), (k1, p1))) in scores.iter_mut().zip(elements) {
+                *s = *s + u0 * k0 + v0 * p0 + u1 * k1 + v1 * p1;
             }
         }
-        if d_k % 2 == 1 {
-            let (u, k, v, p) = element(d_k - 1);
-            for (j, s) in scores.iter_mut().enumerate() {
-                *s = *s + u * k[j] + v * p[j];
+        for (u, v) in last_u.iter().zip(last_v) {
+            for (s, (k, p)) in scores.iter_mut().zip(element(d_k - 1)) {
+                *s = *s + u * k + v * p;
             }
         }
         for s in scores {

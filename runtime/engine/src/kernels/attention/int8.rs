@@ -16,6 +16,7 @@ use crate::kernels::eight::Eight;
 use crate::kernels::norm::{exp_and_sum, largest};
 use crate::kernels::panels::{Group, Sums, Tile};
 use crate::kernels::portable::quantize;
+use crate::parts::{part, part_mut};
 
 /// Queries worked on at a time.
 pub const QUERIES: usize = 8;
@@ -131,20 +132,6 @@ fn runs(start: usize, end: usize, slots: usize) -> [Run; 2] {
     ]
 }
 
-/// `len` elements from `at` on, or none: a place outside the slice is a caller's mistake that costs no panic.
-#[inline(always)]
-fn cut<E>(slice: &[E], at: usize, len: usize) -> &[E] {
-    slice.get(at..).and_then(|s| s.get(..len)).unwrap_or(&[])
-}
-
-#[inline(always)]
-fn cut_mut<E>(slice: &mut [E], at: usize, len: usize) -> &mut [E] {
-    slice
-        .get_mut(at..)
-        .and_then(|s| s.get_mut(..len))
-        .unwrap_or(&mut [])
-}
-
 impl Int8Attention<'_> {
     /// Replaces the queries by their contexts.
     ///
@@ -158,7 +145,7 @@ impl Int8Attention<'_> {
         let (rows, mut x) = (x.q.len() / d.max(1), x);
         let frames = x.first + rows;
         let slots = x.keys.slots(self.heads);
-        cut_mut(x.scratch.weights, 2 * QUERIES * slots, slots).fill(0);
+        part_mut(x.scratch.weights, 2 * QUERIES * slots, slots).fill(0);
         for row in (0..rows).step_by(QUERIES) {
             let count = QUERIES.min(rows - row);
             let block = Block {
@@ -168,7 +155,7 @@ impl Int8Attention<'_> {
                 frames,
                 slots,
             };
-            let q = cut_mut(x.q, row * d, count * d);
+            let q = part_mut(x.q, row * d, count * d);
             for head in 0..self.heads.count {
                 self.score::<T, V>(tile, head, q, &block, x.keys, &mut x.scratch);
                 let factors = self.weigh::<V>(head, count, &block, x.values, &mut x.scratch);
@@ -192,7 +179,7 @@ impl Int8Attention<'_> {
         let count = q.len() / (self.heads.count * self.heads.width).max(1);
         let stride = slots + SCORE_SLACK;
         let quant = self.codes::<T, V>(head, q, self.bias_u, s);
-        let codes = |row: usize| cut(s.codes.as_chunks::<INPUTS>().0, row * groups, groups);
+        let codes = |row: usize| part(s.codes.as_chunks::<INPUTS>().0, row * groups, groups);
         for run in runs(block.start, block.end, slots) {
             if run.len == 0 {
                 continue;
@@ -207,14 +194,14 @@ impl Int8Attention<'_> {
                 (count, codes),
                 vectors.panels(groups),
                 |row, panel, sums| {
-                    let to = cut_mut(s.scores, row * stride + at + panel * OUTPUTS, OUTPUTS);
+                    let to = part_mut(s.scores, row * stride + at + panel * OUTPUTS, OUTPUTS);
                     vectors.finish(quant[row % QUERIES], panel, sums, to);
                 },
             );
         }
         let stride = slots + PLACE_SLACK;
         let quant = self.codes::<T, V>(head, q, self.bias_v, s);
-        let codes = |row: usize| cut(s.codes.as_chunks::<INPUTS>().0, row * groups, groups);
+        let codes = |row: usize| part(s.codes.as_chunks::<INPUTS>().0, row * groups, groups);
         let span = self.positions.slots(self.heads);
         let columns = self.columns(block, count);
         let from = columns.start / OUTPUTS;
@@ -226,7 +213,7 @@ impl Int8Attention<'_> {
             (count, codes),
             vectors.panels(groups),
             |row, panel, sums| {
-                let to = cut_mut(s.places, row * stride + panel * OUTPUTS, OUTPUTS);
+                let to = part_mut(s.places, row * stride + panel * OUTPUTS, OUTPUTS);
                 vectors.finish(quant[row % QUERIES], panel, sums, to);
             },
         );
@@ -249,12 +236,12 @@ impl Int8Attention<'_> {
         s: &mut Int8Scratch<'_>,
     ) -> QueryQuant {
         let Heads { count, width } = self.heads;
-        let bias = cut(bias, head * width, width);
+        let bias = part(bias, head * width, width);
         let mut quant = [(0.0, 0); QUERIES];
         let rows = q.chunks_exact((count * width).max(1));
         let codes = s.codes.chunks_exact_mut(code_stride(width).max(1));
         for ((row, codes), quant) in rows.zip(codes).zip(&mut quant) {
-            let values = cut(row, head * width, width);
+            let values = part(row, head * width, width);
             for ((to, &v), &b) in s.query.iter_mut().zip(values).zip(bias) {
                 *to = v + b;
             }
@@ -277,7 +264,7 @@ impl Int8Attention<'_> {
         let slots = block.slots;
         let left = self.mask.reach().left;
         let columns = self.columns(block, count);
-        let value_scale = cut(values.scale, head * slots, slots);
+        let value_scale = part(values.scale, head * slots, slots);
         let used = block.groups();
         let mut factors = [0.0; QUERIES];
         for (r, factor) in factors.iter_mut().enumerate().take(count) {
@@ -285,33 +272,33 @@ impl Int8Attention<'_> {
             let seen = self.mask.seen(i, block.frames);
             let len = seen.len();
             let at = r * (slots + SCORE_SLACK) + OUTPUTS + seen.start - block.start;
-            let scores = cut_mut(s.scores, at, len);
+            let scores = part_mut(s.scores, at, len);
             let column = left + seen.start - i - columns.start / OUTPUTS * OUTPUTS;
-            let places = cut(s.places, r * (slots + PLACE_SLACK) + column, len);
+            let places = part(s.places, r * (slots + PLACE_SLACK) + column, len);
             for (score, &place) in scores.iter_mut().zip(places) {
                 *score += place;
             }
             let total = exp_and_sum::<V>(scores, largest::<V>(scores));
             for run in runs(seen.start, seen.end, slots) {
-                let scores = cut_mut(scores, run.before, run.len);
-                for (w, &scale) in scores.iter_mut().zip(cut(value_scale, run.slot, run.len)) {
+                let scores = part_mut(scores, run.before, run.len);
+                for (w, &scale) in scores.iter_mut().zip(part(value_scale, run.slot, run.len)) {
                     *w *= scale;
                 }
             }
             let most = largest::<V>(scores).max(0.0);
             let inverse = 65_535.0 / most;
             let inverse = if inverse.is_normal() { inverse } else { 0.0 };
-            let (high, low) = cut_mut(s.weights, 2 * r * slots, 2 * slots)
+            let (high, low) = part_mut(s.weights, 2 * r * slots, 2 * slots)
                 .split_at_mut_checked(slots)
                 .unwrap_or_default();
             for bytes in [&mut *high, &mut *low] {
-                cut_mut(bytes, used.start * INPUTS, used.len() * INPUTS).fill(0);
+                part_mut(bytes, used.start * INPUTS, used.len() * INPUTS).fill(0);
             }
             for run in runs(seen.start, seen.end, slots) {
-                let bytes = cut_mut(high, run.slot, run.len)
+                let bytes = part_mut(high, run.slot, run.len)
                     .iter_mut()
-                    .zip(cut_mut(low, run.slot, run.len));
-                for ((high, low), &w) in bytes.zip(cut(scores, run.before, run.len)) {
+                    .zip(part_mut(low, run.slot, run.len));
+                for ((high, low), &w) in bytes.zip(part(scores, run.before, run.len)) {
                     // 0..=65535 rounded by the 2^23 on top of it.
                     let code = (w * inverse + 8_388_608.0).to_bits();
                     (*high, *low) = ((code >> 8) as u8, code as u8);
@@ -339,11 +326,11 @@ impl Int8Attention<'_> {
         let d = count * width;
         let (panels, stride) = (self.heads.panels(), block.slots / INPUTS);
         let used = block.groups();
-        let values = cut(values.panels, head * panels * stride, panels * stride);
-        let of_panel = |p: usize| cut(values, p * stride + used.start, used.len());
+        let values = part(values.panels, head * panels * stride, panels * stride);
+        let of_panel = |p: usize| part(values, p * stride + used.start, used.len());
         let row = |r: usize| {
             let (groups, _) = s.weights.as_chunks::<INPUTS>();
-            cut(groups, r * stride + used.start, used.len())
+            part(groups, r * stride + used.start, used.len())
         };
         if T::OFFSET != 0 {
             // A row of zeros gives what the offset alone adds.
@@ -359,7 +346,7 @@ impl Int8Attention<'_> {
         }
         let rows = 2 * (q.len() / d.max(1));
         product(tile, (rows, row), (panels, of_panel), |row, p, sums| {
-            let context = cut_mut(q, row / 2 * d + head * width, width);
+            let context = part_mut(q, row / 2 * d + head * width, width);
             let Some(to) = context.chunks_mut(OUTPUTS).nth(p) else {
                 return;
             };
@@ -414,9 +401,9 @@ impl<'v> Vectors<'v> {
     #[inline(always)]
     fn of(slots: &'v VectorSlots<'_>, from: usize, count: usize, groups: usize) -> Self {
         Vectors {
-            panels: cut(slots.panels, from * groups, count * groups),
-            scale: cut(slots.scale.as_chunks().0, from, count),
-            sum: cut(slots.sum.as_chunks().0, from, count),
+            panels: part(slots.panels, from * groups, count * groups),
+            scale: part(slots.scale.as_chunks().0, from, count),
+            sum: part(slots.sum.as_chunks().0, from, count),
         }
     }
 
@@ -424,7 +411,7 @@ impl<'v> Vectors<'v> {
     #[inline(always)]
     fn panels(&self, groups: usize) -> (usize, impl Fn(usize) -> &'v [Group]) {
         let panels = self.panels;
-        (self.scale.len(), move |p| cut(panels, p * groups, groups))
+        (self.scale.len(), move |p| part(panels, p * groups, groups))
     }
 
     /// Sums of a query with panel `panel` to scores.

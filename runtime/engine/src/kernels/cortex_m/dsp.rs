@@ -61,12 +61,17 @@ fn add<const M: usize, const P: usize>(
     let most = CHUNK / M;
     for from in (0..looped).step_by(most) {
         let len = most.min(looped - from);
-        let halves = &mut chunk.0[CHUNK - M * len..];
+        let Some(halves) = chunk.0.get_mut(CHUNK - M * len..) else {
+            return;
+        };
         for (m, x) in x.iter().enumerate() {
-            split_row(&x[from..][..len], m, halves.as_chunks_mut::<M>().0);
+            let x = x.get(from..from + len).unwrap_or(&[]);
+            split_row(x, m, halves.as_chunks_mut::<M>().0);
         }
         for (w, sums) in w.iter().zip(all.iter_mut()) {
-            let w = &w[from..][..len];
+            let Some(w) = w.get(from..from + len) else {
+                return;
+            };
             match &mut sums[..] {
                 [row] => one_row(halves, w, row),
                 [row, next] => two_rows(halves, w, [row, next]),
@@ -76,10 +81,12 @@ fn add<const M: usize, const P: usize>(
         }
     }
     for (w, sums) in w.iter().zip(all) {
-        for g in looped..groups {
-            for (x, sums) in x.iter().zip(&mut *sums) {
-                let halves = split(x[g]);
-                for (sum, w) in sums.iter_mut().zip(&w[g]) {
+        let w = w.get(looped..groups).unwrap_or(&[]);
+        for (x, sums) in x.iter().zip(&mut *sums) {
+            let x = x.get(looped..groups).unwrap_or(&[]);
+            for (&x, w) in x.iter().zip(w) {
+                let halves = split(x);
+                for (sum, w) in sums.iter_mut().zip(w) {
                     let four = i32::from_le_bytes(w.map(|w| w as u8));
                     *sum = smlad(even(four), halves[0], *sum);
                     *sum = smlad(odd(four), halves[1], *sum);

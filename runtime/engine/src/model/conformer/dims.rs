@@ -9,6 +9,7 @@ use crate::kernels::attention::slots::Heads;
 use crate::kernels::attention::{Mask, Reach};
 use crate::kernels::elementwise::Activation;
 use crate::kernels::im2row::Windows;
+use crate::parts::first;
 
 /// One convolution of the front-end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,7 +132,7 @@ impl Dims {
 
     /// The convolutions in order.
     pub fn stages(&self) -> &[Stage] {
-        &self.stages[..self.stage_count]
+        first(&self.stages, self.stage_count)
     }
 
     /// Values of one crop.

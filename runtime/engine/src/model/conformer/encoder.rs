@@ -25,6 +25,7 @@ use crate::kernels::depthwise::{Depthwise, Frames};
 use crate::kernels::elementwise::{Activation, transpose_into};
 use crate::kernels::{Kernels, WeightsF32};
 use crate::math;
+use crate::parts::{after, copy, first, first_mut, part_mut};
 
 /// Frames worked on at a time.
 pub(crate) const ROWS: usize = 16;
@@ -127,6 +128,18 @@ pub(crate) struct Scratch<'s> {
     pub attention: Int8Scratch<'s>,
 }
 
+impl Shared<'_> {
+    /// Values of the frames that are worked on at a time. Never 0; so written, the compiler knows.
+    pub fn batch(&self) -> usize {
+        (ROWS * self.d).max(1)
+    }
+
+    /// Frames in so many values.
+    fn frames(&self, len: usize) -> usize {
+        len / self.d.max(1)
+    }
+}
+
 impl Norm<'_> {
     pub fn run(&self, kernels: &dyn Kernels, eps: f32, x: &[f32], y: &mut [f32]) {
         kernels.layer_norm(x, self.weight, self.bias, eps, y);
@@ -193,25 +206,25 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Runs the block on `x` ([frames, d]), in place. `first` is the number of frames that came before, of which
+    /// Runs the block on `x` ([frames, d]), in place. `before` is the number of frames that came before, of which
     /// the memory holds as many as are seen.
     pub fn run(
         &self,
         shared: &Shared<'_>,
         memory: &mut Memory<'_>,
-        first: usize,
+        before: usize,
         x: &mut [f32],
         s: &mut Scratch<'_>,
         q: &mut QuantBuffer<'_>,
     ) {
         self.ff1.run(shared, x, s, q);
-        self.att.run(shared, memory, first, x, s, q);
-        self.conv.run(shared, memory.gated, first, x, s, q);
+        self.att.run(shared, memory, before, x, s, q);
+        self.conv.run(shared, memory.gated, before, x, s, q);
         self.ff2.run(shared, x, s, q);
-        for x in x.chunks_mut(ROWS * shared.d) {
-            let y = &mut s.normed[..x.len()];
+        for x in x.chunks_mut(shared.batch()) {
+            let y = first_mut(s.normed, x.len());
             self.norm.run(shared.kernels, shared.eps, x, y);
-            x.copy_from_slice(y);
+            copy(y, x);
         }
     }
 }
@@ -219,9 +232,9 @@ impl<'a> Block<'a> {
 impl FeedForward<'_> {
     /// x += 0.5 · down(act(up(LN(x)))).
     pub fn run(&self, c: &Shared<'_>, x: &mut [f32], s: &mut Scratch<'_>, q: &mut QuantBuffer<'_>) {
-        for x in x.chunks_mut(ROWS * c.d) {
-            let rows = x.len() / c.d;
-            let (normed, wide) = (&mut s.normed[..rows * c.d], &mut s.wide[..rows * c.ff]);
+        for x in x.chunks_mut(c.batch()) {
+            let normed = first_mut(s.normed, x.len());
+            let wide = first_mut(s.wide, c.frames(x.len()) * c.ff);
             self.norm.run(c.kernels, c.eps, x, normed);
             self.up
                 .run(c.kernels, q.load(c.kernels, c.int8, normed, c.d), wide);
@@ -239,39 +252,39 @@ impl Attention<'_> {
         &self,
         c: &Shared<'_>,
         memory: &mut Memory<'_>,
-        first: usize,
+        before: usize,
         x: &mut [f32],
         s: &mut Scratch<'_>,
         q: &mut QuantBuffer<'_>,
     ) {
         let len = x.len();
-        for (i, x) in x.chunks(ROWS * c.d).enumerate() {
-            let at = i * ROWS * c.d..i * ROWS * c.d + x.len();
-            let normed = &mut s.normed[..x.len()];
+        for (i, x) in x.chunks(c.batch()).enumerate() {
+            let at = i * c.batch();
+            let normed = first_mut(s.normed, x.len());
             self.norm.run(c.kernels, c.eps, x, normed);
             let rows = q.load(c.kernels, c.int8, normed, c.d);
-            self.q.run(c.kernels, rows, &mut s.q[at.clone()]);
-            let other = &mut s.wide[..x.len()];
+            self.q.run(c.kernels, rows, part_mut(s.q, at, x.len()));
+            let other = first_mut(s.wide, x.len());
             self.k.run(c.kernels, rows, other);
             if c.int8 {
-                let first = first + i * ROWS;
+                let first = before + i * ROWS;
                 let (keys, values) = (&mut memory.keys, &mut memory.values);
                 c.kernels.put_vectors(c.heads, first, other, keys);
                 self.v.run(c.kernels, rows, other);
                 c.kernels.put_values(c.heads, first, other, values);
             } else {
-                transpose_into(other, c.d, s.keys, len / c.d, i * ROWS);
-                self.v.run(c.kernels, rows, &mut s.v[at]);
+                transpose_into(other, c.d, s.keys, c.frames(len), i * ROWS);
+                self.v.run(c.kernels, rows, part_mut(s.v, at, x.len()));
             }
         }
         if c.int8 {
-            self.attend_i8(c, memory, first, len, s);
+            self.attend_i8(c, memory, before, len, s);
         } else {
             self.attend(c, memory.positions, len, s);
         }
-        let contexts = s.q[..len].chunks(ROWS * c.d);
-        for (x, context) in x.chunks_mut(ROWS * c.d).zip(contexts) {
-            let y = &mut s.normed[..x.len()];
+        let contexts = first(s.q, len).chunks(c.batch());
+        for (x, context) in x.chunks_mut(c.batch()).zip(contexts) {
+            let y = first_mut(s.normed, x.len());
             self.out
                 .run(c.kernels, q.load(c.kernels, c.int8, context, c.d), y);
             c.kernels.add_scaled(x, 1.0, y);
@@ -283,7 +296,7 @@ impl Attention<'_> {
         &self,
         c: &Shared<'_>,
         memory: &Memory<'_>,
-        first: usize,
+        before: usize,
         len: usize,
         s: &mut Scratch<'_>,
     ) {
@@ -296,8 +309,8 @@ impl Attention<'_> {
             scale: math::rsqrt(c.heads.width as f32),
         };
         let x = AttendedInt8 {
-            q: &mut s.q[..len],
-            first,
+            q: first_mut(s.q, len),
+            first: before,
             keys: &memory.keys,
             values: &memory.values,
             scratch: s.attention.reborrow(),
@@ -316,10 +329,10 @@ impl Attention<'_> {
             scale: math::rsqrt(c.heads.width as f32),
         };
         let x = Attended {
-            q: &mut s.q[..len],
+            q: first_mut(s.q, len),
             keys: s.keys,
-            key_stride: len / c.d,
-            v: &s.v[..len],
+            key_stride: c.frames(len),
+            v: first(s.v, len),
             queries: s.queries,
             scores: s.scores,
         };
@@ -330,46 +343,45 @@ impl Attention<'_> {
 impl Convolution<'_> {
     /// x += pointwise2(SiLU(depthwise(GLU(pointwise1(LN(x)))))).
     ///
-    /// `gated` is a ring, frame f in row f mod its rows.
+    /// `gated` is a ring, frame f in row f mod its rows; `past` frames came before.
     pub fn run(
         &self,
         c: &Shared<'_>,
         gated: &mut [f32],
-        first: usize,
+        past: usize,
         x: &mut [f32],
         s: &mut Scratch<'_>,
         q: &mut QuantBuffer<'_>,
     ) {
-        let ring = (gated.len() / c.d).max(1);
-        for (i, x) in x.chunks(ROWS * c.d).enumerate() {
-            let (normed, wide) = (&mut s.normed[..x.len()], &mut s.wide[..2 * x.len()]);
+        let ring = c.frames(gated.len()).max(1);
+        for (i, x) in x.chunks(c.batch()).enumerate() {
+            let normed = first_mut(s.normed, x.len());
+            let wide = first_mut(s.wide, 2 * x.len());
             self.norm.run(c.kernels, c.eps, x, normed);
             self.pointwise1
                 .run(c.kernels, q.load(c.kernels, c.int8, normed, c.d), wide);
-            for (frame, wide) in (first + i * ROWS..).zip(wide.chunks_exact(2 * c.d)) {
-                let row = frame % ring * c.d;
-                c.kernels.glu(wide, c.d, &mut gated[row..row + c.d]);
+            let rows = wide.chunks_exact((2 * c.d).max(1));
+            for (frame, wide) in (past + i * ROWS..).zip(rows) {
+                let row = part_mut(gated, frame % ring * c.d, c.d);
+                c.kernels.glu(wide, c.d, row);
             }
         }
-        let filtered = &mut s.v[..x.len()];
+        let filtered = first_mut(s.v, x.len());
         let filter = Depthwise {
             taps: self.depthwise,
             bias: self.depthwise_bias,
             left: c.conv_left,
         };
         // The ring holds what the filter sees, and begins again where it ends.
-        let before = first.min(c.conv_left);
-        let start = (first - before) % ring * c.d;
+        let before = past.min(c.conv_left);
         let len = before * c.d + x.len();
-        let one = len.min(gated.len() - start);
-        let pieces = [&gated[start..start + one], &gated[..len - one]];
+        let to_end = after(gated, (past - before) % ring * c.d);
+        let one = len.min(to_end.len());
+        let pieces = [first(to_end, one), first(gated, len - one)];
         c.kernels
             .depthwise(&filter, Frames { pieces, before }, filtered);
-        for (x, filtered) in x
-            .chunks_mut(ROWS * c.d)
-            .zip(filtered.chunks_mut(ROWS * c.d))
-        {
-            let y = &mut s.normed[..x.len()];
+        for (x, filtered) in x.chunks_mut(c.batch()).zip(filtered.chunks_mut(c.batch())) {
+            let y = first_mut(s.normed, x.len());
             c.kernels.activate(Activation::Silu, filtered);
             self.pointwise2
                 .run(c.kernels, q.load(c.kernels, c.int8, filtered, c.d), y);

@@ -13,6 +13,7 @@ use super::load::{LoadError, Tensors};
 use crate::kernels::elementwise::Activation;
 use crate::kernels::im2row::im2row;
 use crate::kernels::{Kernels, QuantRows, RowQuant, code_stride};
+use crate::parts::{first, first_mut};
 
 /// The front-end's layers.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,7 @@ impl<'a> Frontend<'a> {
         q: &mut QuantBuffer<'_>,
         y: &mut [f32],
     ) {
-        let Some(first) = dims.stages().first() else {
+        let Some(stem) = dims.stages().first() else {
             return;
         };
         let pad = dims.pad_value;
@@ -77,33 +78,33 @@ impl<'a> Frontend<'a> {
             zero: i32::from(pad),
         };
         if dims.int8 {
-            let image = &mut s.input_codes[..first.input_len()];
-            stack(dims, first, crops, image, pad, |grey| grey);
+            let image = first_mut(s.input_codes, stem.input_len());
+            stack(dims, stem, crops, image, pad, |grey| grey);
         } else {
-            let image = &mut s.input_values[..first.input_len()];
-            stack(dims, first, crops, image, 0.0, |grey| {
+            let image = first_mut(s.input_values, stem.input_len());
+            stack(dims, stem, crops, image, 0.0, |grey| {
                 f32::from(grey) - f32::from(pad)
             });
         }
         for (stage, layer) in dims.stages().iter().zip(self.convolutions.iter().flatten()) {
-            let map = &mut s.map[..stage.output_len()];
+            let map = first_mut(s.map, stage.output_len());
             match layer.weight {
                 Weight::I8(_) | Weight::I4(_) => {
                     let stride = code_stride(stage.inputs);
-                    let band = &mut s.band_codes[..stage.band_windows() * stride];
-                    q.scale[..stage.band_windows()].fill(quant.scale);
-                    q.zero[..stage.band_windows()].fill(quant.zero);
-                    let input = &s.input_codes[..stage.input_len()];
+                    let band = first_mut(s.band_codes, stage.band_windows() * stride);
+                    first_mut(q.scale, stage.band_windows()).fill(quant.scale);
+                    first_mut(q.zero, stage.band_windows()).fill(quant.zero);
+                    let input = first(s.input_codes, stage.input_len());
                     convolve(stage, input, stride, band, map, |codes, y| {
-                        let rows = codes.len() / stride;
-                        let (scale, zero) = (&q.scale[..rows], &q.zero[..rows]);
+                        let rows = codes.len() / stride.max(1);
+                        let (scale, zero) = (first(q.scale, rows), first(q.zero, rows));
                         let x = Activations::quantised(QuantRows { codes, scale, zero });
                         layer.run(kernels, x, y);
                     });
                 }
                 Weight::F32(_) => {
-                    let input = &s.input_values[..stage.input_len()];
-                    let band = &mut s.band_values[..stage.band_windows() * stage.inputs];
+                    let input = first(s.input_values, stage.input_len());
+                    let band = first_mut(s.band_values, stage.band_windows() * stage.inputs);
                     convolve(stage, input, stage.inputs, band, map, |rows, y| {
                         layer.run(kernels, Activations::floats(rows), y);
                     });
@@ -112,20 +113,20 @@ impl<'a> Frontend<'a> {
             kernels.activate(Activation::Silu, map);
             // The map becomes the next layer's input; later stages do not pad.
             if dims.int8 {
-                quant = kernels.quantize(map, &mut s.input_codes[..code_stride(map.len())]);
+                quant = kernels.quantize(map, first_mut(s.input_codes, code_stride(map.len())));
             } else {
-                s.input_values[..map.len()].copy_from_slice(map);
+                (s.input_values.iter_mut().zip(&*map)).for_each(|(to, from)| *to = *from);
             }
         }
         let (scale, zero) = ([quant.scale], [quant.zero]);
         let x = if dims.int8 {
             Activations::quantised(QuantRows {
-                codes: &s.input_codes[..code_stride(dims.features)],
+                codes: first(s.input_codes, code_stride(dims.features)),
                 scale: &scale,
                 zero: &zero,
             })
         } else {
-            Activations::floats(&s.input_values[..dims.features])
+            Activations::floats(first(s.input_values, dims.features))
         };
         self.projection.run(kernels, x, y);
     }
@@ -140,16 +141,18 @@ fn stack<'c, T: Copy>(
     pad: T,
     convert: impl Fn(u8) -> T,
 ) {
-    let line = stage.windows.size * dims.stack;
+    let line = (stage.windows.size * dims.stack).max(1);
     if stage.pad > 0 {
         image.fill(pad);
     }
     for (channel, crop) in crops.take(dims.stack).enumerate() {
         let lines = image.chunks_exact_mut(line).skip(stage.pad);
-        for (to, from) in lines.zip(crop.chunks_exact(dims.crop)) {
-            let pixels = to.chunks_exact_mut(dims.stack).skip(stage.pad);
+        for (to, from) in lines.zip(crop.chunks_exact(dims.crop.max(1))) {
+            let pixels = to.chunks_exact_mut(dims.stack.max(1)).skip(stage.pad);
             for (to, &grey) in pixels.zip(from) {
-                to[channel] = convert(grey);
+                if let Some(to) = to.get_mut(channel) {
+                    *to = convert(grey);
+                }
             }
         }
     }
@@ -165,10 +168,10 @@ fn convolve<T: Copy>(
     map: &mut [f32],
     mut matmul: impl FnMut(&[T], &mut [f32]),
 ) {
-    let band_len = stage.band_windows() * stage.channels;
+    let band_len = (stage.band_windows() * stage.channels).max(1);
     for (i, y) in map.chunks_mut(band_len).enumerate() {
-        let windows = y.len() / stage.channels;
-        let rows = &mut rows[..windows * stride];
+        let windows = y.len() / stage.channels.max(1);
+        let rows = first_mut(rows, windows * stride);
         im2row(input, &stage.windows, i * stage.band, stride, rows);
         matmul(rows, y);
     }

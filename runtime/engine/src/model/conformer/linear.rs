@@ -1,6 +1,7 @@
 //! A linear layer and the activations that go into it.
 
 use crate::kernels::{Kernels, QuantRows, WeightsF32, WeightsI4, WeightsI8, code_stride};
+use crate::parts::first;
 
 /// y = W x + b, with the weights as they lie in the model file.
 #[derive(Clone, Copy, Debug)]
@@ -71,19 +72,21 @@ impl QuantBuffer<'_> {
         if !int8 {
             return Activations::floats(values);
         }
+        // Never 0; so written, the compiler knows.
+        let (width, stride) = (width.max(1), code_stride(width).max(1));
         let params = self.scale.iter_mut().zip(self.zero.iter_mut());
         let rows = values
             .chunks_exact(width)
-            .zip(self.codes.chunks_exact_mut(code_stride(width)));
+            .zip(self.codes.chunks_exact_mut(stride));
         for ((x, q), (scale, zero)) in rows.zip(params) {
             let row = kernels.quantize(x, q);
             (*scale, *zero) = (row.scale, row.zero);
         }
         let rows = values.len() / width;
         Activations::quantised(QuantRows {
-            codes: &self.codes[..rows * code_stride(width)],
-            scale: &self.scale[..rows],
-            zero: &self.zero[..rows],
+            codes: first(self.codes, rows * stride),
+            scale: first(self.scale, rows),
+            zero: first(self.zero, rows),
         })
     }
 }
