@@ -4,6 +4,7 @@ mod demo;
 mod elf;
 mod emulate;
 mod golden;
+mod loops;
 mod panics;
 mod picture;
 mod run;
@@ -21,6 +22,7 @@ cargo xtask test                     install what the tests need, run every chec
 cargo xtask golden [--emulated]      compare the logits with the golden ones, on this CPU or on emulated ones
 cargo xtask golden --bless           make the golden logits: after a new published model
 cargo xtask panics                   list what a session can reach that panics
+cargo xtask loops                    count the instructions of the ARM kernels' inner loops, and their cycles by llvm-mca
 cargo xtask train --recipe R --data DIR [--out runs/NAME] [...]
                                      train a recipe (viseme-trainer train --help lists the rest)
 cargo xtask train --recipe R --data DIR --finetune RUN --bits 4 [--out runs/NAME-int4] [...]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "test" => test::test(&rest),
         "golden" => golden::golden(&rest),
         "panics" => panics::panics(&rest),
+        "loops" => loops::loops(&rest),
         "train" => train(rest),
         "quantize" => program("viseme-quantize", &rest),
         "export" => program("viseme-export", &rest),
