@@ -10,7 +10,7 @@ use viseme_corpus::SplitField;
 use viseme_trainer::checkpoint;
 use viseme_trainer::data::load;
 use viseme_trainer::recipe::Recipe;
-use viseme_trainer::train::{Run, train};
+use viseme_trainer::train::{Run, train, train_parts};
 
 #[derive(Parser)]
 #[command(
@@ -88,9 +88,14 @@ fn main() -> ExitCode {
 
 fn run(args: &TrainArgs) -> Result<()> {
     let recipe = Recipe::read(&args.recipe)?;
-    let recipe = match (&args.finetune, args.bits) {
-        (Some(run), Some(bits)) => recipe.tuned(bits as u8, &checkpoint::digest(run)?)?,
-        _ => recipe.base(),
+    let tuned = match (&args.finetune, args.bits) {
+        (Some(run), Some(bits)) => {
+            let tuned = recipe
+                .clone()
+                .tuned(bits as u8, &checkpoint::digest(run)?)?;
+            Some((tuned, run.clone()))
+        }
+        _ => None,
     };
     let cache = match &args.cache {
         Some(folder) => folder.clone(),
@@ -105,14 +110,17 @@ fn run(args: &TrainArgs) -> Result<()> {
     };
     let clips = load::clips(&recipe, &choice)?;
     eprintln!("{} clips to train on", clips.len());
-    let run = Run {
-        out: args.out.clone(),
+    let run = |out: PathBuf, from: Option<PathBuf>| Run {
+        out,
         threads: args.threads,
-        from: args.finetune.clone(),
+        from,
         save_every: Duration::from_secs_f32(args.save_minutes.clamp(0.0, 1e6) * 60.0),
         stop_after: None,
     };
-    train(&recipe, &clips, &run)?;
+    match tuned {
+        Some((tuned, from)) => train(&tuned, &clips, &run(args.out.clone(), Some(from)))?,
+        None => train_parts(&recipe, &clips, &args.out, run)?,
+    }
     println!("trained {}: {}", recipe.name, args.out.display());
     Ok(())
 }

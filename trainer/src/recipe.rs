@@ -27,12 +27,39 @@ pub struct Recipe {
     pub augment: Augment,
     /// The optimisation.
     pub train: Train,
+    /// What follows the first part of a run, one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub polish: Vec<Polish>,
     /// How a finished run is fine-tuned for few bits, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<Finetune>,
     /// In a run that fine-tunes (never in a recipe file): what it goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned: Option<Tuned>,
+}
+
+/// A later part of a run: it goes on from the averaged weights of the part before, with a warm-up of its own (warm restarts:
+/// Loshchilov and Hutter, "SGDR", 2017), with weights rounded as int8 model files round them, and with clips that are less
+/// spoilt: what a model can learn from hidden and frozen pictures it has learned by then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polish {
+    /// Passes over the real clips.
+    pub epochs: usize,
+    /// Peak of the one-cycle schedule.
+    pub learning_rate: f32,
+    /// Synthetic clips in a shard.
+    pub synthetic_per_shard: usize,
+    /// As [`Train::spelling`].
+    pub spelling: f32,
+    /// As [`Dims::dropout`].
+    pub dropout: f32,
+    /// As [`Augment::cutout`].
+    pub cutout: f32,
+    /// As [`Augment::freeze`].
+    pub freeze: usize,
+    /// As [`Augment::freeze_frames`].
+    pub freeze_frames: usize,
 }
 
 /// What is different in a run that goes on from a finished one.
@@ -130,10 +157,27 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The recipe of a run from the beginning: how it may be fine-tuned later decides nothing in it.
+    /// The first part of a run by itself: what follows decides nothing in it.
     pub fn base(mut self) -> Self {
+        self.polish = Vec::new();
         self.finetune = None;
         self
+    }
+
+    /// The recipe of the polishing part at `index`, which goes on from weights with this digest; `None` if there is no such
+    /// part.
+    pub fn polished(&self, index: usize, from: &str) -> Option<Self> {
+        let part = self.polish.get(index)?;
+        let mut recipe = self.clone().base();
+        recipe.train.epochs = part.epochs;
+        recipe.train.learning_rate = part.learning_rate;
+        recipe.train.synthetic_per_shard = part.synthetic_per_shard;
+        recipe.train.spelling = part.spelling;
+        recipe.model.dropout = part.dropout;
+        recipe.augment.cutout = part.cutout;
+        recipe.augment.freeze = part.freeze;
+        recipe.augment.freeze_frames = part.freeze_frames;
+        Some(recipe.going_on(index as u64 + 1, 8, from))
     }
 
     /// The recipe of the run that goes on from finished weights with this digest.
@@ -146,13 +190,18 @@ impl Recipe {
         )?;
         self.train.epochs = finetune.epochs;
         self.train.learning_rate = finetune.learning_rate;
-        // The same seed would bring the first clips of the finished run once more.
-        self.seed = self.seed.wrapping_add(1);
+        let parts = self.polish.len() as u64 + 1;
+        Ok(self.base().going_on(parts, bits, from))
+    }
+
+    /// The same after `parts` others. The same seed would bring their first clips once more.
+    fn going_on(mut self, parts: u64, bits: u8, from: &str) -> Self {
+        self.seed = self.seed.wrapping_add(parts);
         self.tuned = Some(Tuned {
             bits,
             from: from.to_owned(),
         });
-        Ok(self)
+        self
     }
 
     /// `<blank>` and the words, in the order of the model's outputs.
@@ -191,6 +240,13 @@ impl Recipe {
             self.tuned.is_none(),
             "tuned is set by the trainer, not by a recipe"
         );
+        for index in 0..self.polish.len() {
+            let part = self.polished(index, "");
+            let mut part = part.context("every part has a recipe")?;
+            part.tuned = None;
+            part.check()
+                .with_context(|| format!("part {} of polish", index + 1))?;
+        }
         let finetune = self.finetune.as_ref();
         ensure!(
             finetune.is_none_or(|f| f.epochs > 0 && f.learning_rate > 0.0),

@@ -84,6 +84,28 @@ pub fn train(recipe: &Recipe, clips: &[Clip], run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// Trains all parts of a recipe, each in a folder of its own below `out`, the last in `out` itself. Each can be stopped, and
+/// one that is done is not done again.
+pub fn train_parts(
+    recipe: &Recipe,
+    clips: &[Clip],
+    out: &Path,
+    run: impl Fn(PathBuf, Option<PathBuf>) -> Run,
+) -> Result<()> {
+    let folder = |part: usize| match recipe.polish.len() - part {
+        0 => out.to_owned(),
+        _ => out.join(format!("part-{}", part + 1)),
+    };
+    train(&recipe.clone().base(), clips, &run(folder(0), None))?;
+    for index in 0..recipe.polish.len() {
+        let before = folder(index);
+        let part = recipe.polished(index, &checkpoint::digest(&before)?);
+        let part = part.context("every part has a recipe")?;
+        train(&part, clips, &run(folder(index + 1), Some(before)))?;
+    }
+    Ok(())
+}
+
 /// Writes the averaged weights and their description as the model that is quantised.
 pub fn write_model(recipe: &Recipe, at: &Checkpoint, out: &Path) -> Result<()> {
     checkpoint::export(&out.join(checkpoint::MODEL), &at.state.average, &at.moments)?;
@@ -333,6 +355,49 @@ mod tests {
         wider.model.ff = 40;
         let error = start(&wider, from).unwrap_err().to_string();
         assert!(error.contains("another model"), "{error}");
+    }
+
+    #[test]
+    fn parts_follow_each_other_and_are_done_once() {
+        let out = folder("parts");
+        let mut recipe = tiny();
+        let polish = crate::recipe::Polish {
+            epochs: 1,
+            learning_rate: 1e-4,
+            synthetic_per_shard: 1,
+            spelling: 0.0,
+            dropout: 0.0,
+            cutout: 0.0,
+            freeze: 0,
+            freeze_frames: 0,
+        };
+        recipe.polish = vec![polish.clone(), polish];
+        let run = |out: PathBuf, from: Option<PathBuf>| Run {
+            out,
+            threads: 2,
+            from,
+            save_every: Duration::from_secs(3600),
+            stop_after: None,
+        };
+        train_parts(&recipe, &[], &out, run).expect("training runs");
+        let model = |folder: &str| {
+            let path = out.join(folder).join(checkpoint::MODEL);
+            std::fs::read(path).expect("every part leaves a model")
+        };
+        let [first, second, last] = ["part-1", "part-2", ""].map(model);
+        assert!(first != second && second != last);
+        // The part before decides a part, and what is done stays.
+        let step = |index: usize, folder: &str| {
+            let digest = checkpoint::digest(&out.join(folder)).expect("there");
+            let recipe = recipe.polished(index, &digest).expect("two parts");
+            assert_eq!(recipe.seed, tiny().seed + index as u64 + 1);
+            recipe
+        };
+        step(0, "part-1");
+        let path = out.join(checkpoint::CHECKPOINT);
+        Checkpoint::load(&path, &step(1, "part-2"), &fingerprint(&[])).expect("of this part");
+        train_parts(&recipe, &[], &out, run).expect("there is nothing left to do");
+        assert!(model("") == last);
     }
 
     #[test]
