@@ -188,10 +188,17 @@ impl Recipe {
         let finetune = self.finetune.take().context(
             "the recipe has no table [finetune]; give it one with epochs and learning_rate",
         )?;
-        self.train.epochs = finetune.epochs;
-        self.train.learning_rate = finetune.learning_rate;
-        let parts = self.polish.len() as u64 + 1;
-        Ok(self.base().going_on(parts, bits, from))
+        // As the last part was.
+        let parts = self.polish.len();
+        let last = parts
+            .checked_sub(1)
+            .and_then(|last| self.polished(last, from));
+        let seed = self.seed;
+        let mut recipe = last.unwrap_or_else(|| self.base());
+        recipe.seed = seed;
+        recipe.train.epochs = finetune.epochs;
+        recipe.train.learning_rate = finetune.learning_rate;
+        Ok(recipe.going_on(parts as u64 + 1, bits, from))
     }
 
     /// The same after `parts` others. The same seed would bring their first clips once more.
