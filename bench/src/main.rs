@@ -46,6 +46,8 @@ fn main() -> ExitCode {
                 protocol::serve::<own::Own>();
                 return ExitCode::SUCCESS;
             }
+            // How `cargo xtask referee` asks for what it builds with: a variable a line.
+            "libraries" => return libraries(),
             other => {
                 eprintln!("viseme-bench: `{other}` is no option; there are --peers and --json");
                 return ExitCode::from(2);
@@ -61,9 +63,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(peers: bool, json: bool) -> Result<(), String> {
+fn libraries() -> ExitCode {
+    match setup::Workshop::new(root()).libraries() {
+        Ok(variables) => {
+            for (name, value) in variables {
+                println!("{name}={}", value.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            eprintln!("viseme-bench: {line}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = here.parent().unwrap_or(here);
+    here.parent().unwrap_or(here)
+}
+
+fn run(peers: bool, json: bool) -> Result<(), String> {
+    let root = root();
     let kernels = kernels::measure(json);
     let between = kernels::between(json);
     let clips = clips::measure(json)?;

@@ -1,6 +1,7 @@
 //! Other engines: their libraries and programs, fetched and built into a folder below target when they are first asked
 //! for. Nothing here is part of a default build.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +11,21 @@ const ONNXRUNTIME: [&str; 3] = ["onnxruntime==1.31.1", "onnx", "numpy"];
 
 /// The release that the headers in `litert` 0.2.1 belong to; the C interface of later ones differs.
 const LITERT: &str = "ai-edge-litert==2.1.4";
+
+/// TensorFlow Lite 2.9 with its C interface, the newest that a registry has as a library.
+const TFLITE: &str = "tfjs-tflite-node@0.0.2";
+
+/// The headers that `tflitec` 0.7.0 reads, where release 2.19 has them; and what we give it for them: those of 2.9, which
+/// has everything in the first two.
+const TFLITE_HEADERS: [(&str, &str); 7] = [
+    ("tensorflow/lite/c/c_api.h", "c_api.h"),
+    ("tensorflow/lite/core/c/c_api_types.h", "c_api_types.h"),
+    ("tensorflow/lite/core/c/c_api.h", ""),
+    ("tensorflow/lite/core/c/operator.h", ""),
+    ("tensorflow/lite/core/async/c/types.h", ""),
+    ("tensorflow/lite/builtin_ops.h", ""),
+    ("tensorflow/compiler/mlir/lite/core/c/tflite_types.h", ""),
+];
 
 /// What quantises weights of matrix products to int8 and their inputs while running. Convolutions stay f32: as
 /// ConvInteger they are slower.
@@ -88,6 +104,22 @@ impl Workshop {
             .envs(environment.iter().map(|(key, value)| (key, value)));
         run(&mut command)?;
         Ok(Program { path, environment })
+    }
+
+    /// The variables with which the crates `litert` and `tflitec` are built, and what is made of them is run.
+    ///
+    /// # Errors
+    /// One line: why there are none.
+    pub fn libraries(&self) -> Result<Vec<(&'static str, OsString)>, String> {
+        let (litert, (tflite, headers)) = (self.litert()?, self.tflite()?);
+        let folders = [litert.as_path(), tflite.parent().unwrap_or(&tflite)];
+        let folders = std::env::join_paths(folders).map_err(|e| e.to_string())?;
+        Ok(vec![
+            ("LITERT_LIB_DIR", litert.into()),
+            ("TFLITEC_PREBUILT_PATH", tflite.into()),
+            ("TFLITEC_HEADER_DIR", headers.into()),
+            ("LD_LIBRARY_PATH", folders),
+        ])
     }
 
     /// Quantises ONNX files: from, to, from, to, …
@@ -173,6 +205,54 @@ impl Workshop {
             run(&mut unpack).map(drop)
         })?;
         Ok(folder.join("ai_edge_litert"))
+    }
+
+    /// TensorFlow Lite's library out of a package for Node, and the folder of the headers that `tflitec` wants.
+    fn tflite(&self) -> Result<(PathBuf, PathBuf), String> {
+        let folder = self.folder.join("tflite");
+        let (package, headers) = (folder.join("package/cc_deps"), folder.join("headers"));
+        self.once("tflite", TFLITE, || {
+            eprintln!("── fetching {TFLITE}, once");
+            let tell = |e: std::io::Error| format!("cannot write {}: {e}", folder.display());
+            fs::create_dir_all(&folder).map_err(tell)?;
+            let npm = ["pack", "--silent", TFLITE];
+            let printed = run(Command::new("npm").args(npm).current_dir(&folder))?;
+            let tarball = printed.lines().last().ok_or("npm downloaded nothing")?;
+            run(Command::new("tar")
+                .args(["-xzf", tarball])
+                .current_dir(&folder))?;
+            for (to, from) in TFLITE_HEADERS {
+                let text = match from {
+                    "" => String::new(),
+                    from => {
+                        let from = package.join("include/tensorflow/lite/c").join(from);
+                        fs::read_to_string(from).map_err(tell)?
+                    }
+                };
+                let mut text = text.replace("lite/c/c_api_types.h", "lite/core/c/c_api_types.h");
+                if from == "c_api.h" {
+                    text += include_str!("tensorflowlite.h");
+                }
+                let to = headers.join(to);
+                fs::create_dir_all(to.parent().unwrap_or(&headers)).map_err(tell)?;
+                fs::write(&to, text).map_err(tell)?;
+            }
+            Ok(())
+        })?;
+        let (os, end) = match std::env::consts::OS {
+            "macos" => ("darwin", "dylib"),
+            other => (other, "so"),
+        };
+        let cpu = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let library = package.join(format!("{os}_{cpu}/libtensorflowlite_c.{end}"));
+        match library.exists() {
+            true => Ok((library, headers)),
+            false => Err(format!("{TFLITE} has no library for {os} on {cpu}")),
+        }
     }
 
     /// Does something unless it has been done for the same packages.

@@ -2,8 +2,9 @@
 //!
 //! [`manifest`] lists clips with their words and splits, [`grid`] makes such a list from the GRID corpus as it ships,
 //! [`crops`] runs the capture pipeline over a list once and keeps the result on disk, [`recognise`] turns crops into
-//! text and measures a model, [`score`] counts errors.
+//! text and measures a model, [`backend`] is what computes in between, [`score`] counts errors.
 
+pub mod backend;
 pub mod crops;
 pub mod detector;
 pub mod disk;

@@ -1,9 +1,10 @@
 //! Mouth crops to text: the one place where clips are read for measuring.
 //!
-//! [`Recogniser`] joins the engine's session and decoder, [`evaluate`] runs it over clips and counts errors and time.
-//! Whoever reports an error rate (the trainer, the quantiser's gate, `viseme eval`) reports this one.
+//! [`Recogniser`] joins the engine's session, or another [`Backend`], with the decoder; [`evaluate`] runs it over clips
+//! and counts errors and time. Whoever reports an error rate (the trainer, the quantiser's gate, `viseme eval`) reports
+//! this one.
 //!
-//! A session holds [`Model::max_frames`] frames. Longer clips are read in consecutive windows: a window that is full is
+//! A window holds [`Model::max_frames`] frames. Longer clips are read in consecutive windows: a window that is full is
 //! cut, in its second half, where the mouth moves least (smallest mean difference between neighbouring crops, over a
 //! quarter of a second), and the next one begins there. The logits of all windows are decoded as one utterance, so
 //! that a sentence of a grammar may span a cut. Only clips of more than [`MOST_VALUES`] logits or
@@ -23,6 +24,7 @@ use viseme_engine::preprocess::crop::{PATCH, centre};
 use viseme_engine::session::{self, PushError, Session, SessionError};
 use viseme_format::spec::SpecError;
 
+use crate::backend::{Backend, BackendError};
 use crate::crops::ClipCrops;
 use crate::score::Score;
 
@@ -34,12 +36,15 @@ const STILLNESS: usize = 7;
 
 /// Reads mouth crops with one model, one clip after the other.
 pub struct Recogniser<'m> {
-    session: Session<'m>,
+    model: &'m Model<'m>,
+    backend: Box<dyn Backend + 'm>,
     decoder: Decoder,
     fps: f32,
     period_us: u64,
     crop: Vec<u8>,
     window: Window,
+    /// Times of the window's frames.
+    stamps: Vec<u64>,
     /// Logits of the windows that were cut, and the times of their frames.
     logits: Vec<f32>,
     times: Vec<u64>,
@@ -50,7 +55,7 @@ pub struct Recogniser<'m> {
 }
 
 impl<'m> Recogniser<'m> {
-    /// A recogniser that works in `memory`, which is made as large as the model needs.
+    /// A recogniser with our engine, which works in `memory`; that is made as large as the model needs.
     ///
     /// # Errors
     /// If the model does not read mouths of 96 pixels, or cannot spell the grammar.
@@ -59,13 +64,25 @@ impl<'m> Recogniser<'m> {
         memory: &'m mut Vec<u8>,
         options: Options<'_>,
     ) -> Result<Self, RecogniseError> {
+        memory.resize(model.arena_bytes(model.max_frames()), 0);
+        let session = Session::new(model, memory, session::Options::default())?;
+        Self::with_backend(model, Box::new(session), options)
+    }
+
+    /// A recogniser with a backend that computes what `model` does.
+    ///
+    /// # Errors
+    /// As [`Recogniser::new`].
+    pub fn with_backend(
+        model: &'m Model<'m>,
+        backend: Box<dyn Backend + 'm>,
+        options: Options<'_>,
+    ) -> Result<Self, RecogniseError> {
         let conformer = model.spec().conformer()?;
         if conformer.crop.patch as usize != PATCH {
             return Err(RecogniseError::Patch(conformer.crop.patch));
         }
         let decoder = Decoder::new(Vocabulary::of_model(conformer)?, options)?;
-        memory.resize(model.arena_bytes(model.max_frames()), 0);
-        let session = Session::new(model, memory, session::Options::default())?;
         let most = MAX_FRAMES.min(MOST_VALUES / model.vocabulary());
         Ok(Recogniser {
             decoder,
@@ -73,11 +90,13 @@ impl<'m> Recogniser<'m> {
             period_us: (1e6 / f64::from(conformer.fps)).round() as u64,
             crop: vec![0; model.crop_side() * model.crop_side()],
             window: Window::new(model.max_frames()),
+            stamps: Vec::with_capacity(model.max_frames()),
             logits: Vec::new(),
             times: Vec::new(),
             piece_frames: most.saturating_sub(model.max_frames()),
             pieces: None,
-            session,
+            backend,
+            model,
         })
     }
 
@@ -109,26 +128,25 @@ impl<'m> Recogniser<'m> {
             let (got, want) = (patch.len(), PATCH * PATCH);
             return Err(PushError::Size { got, want }.into());
         }
-        if self.session.timestamps().len() == self.session.max_frames() {
+        if (self.stamps.last()).is_some_and(|&last| timestamp_us < last) {
+            return Err(PushError::Backwards { timestamp_us }.into());
+        }
+        if self.stamps.len() == self.model.max_frames() {
             self.cut()?;
         }
-        centre(
-            patch,
-            PATCH,
-            &mut self.crop,
-            self.session.model().crop_side(),
-        );
-        self.session.push_crop(&self.crop, timestamp_us)?;
+        centre(patch, PATCH, &mut self.crop, self.model.crop_side());
+        self.backend.push(&self.crop)?;
         self.window.push(&self.crop);
+        self.stamps.push(timestamp_us);
         Ok(())
     }
 
     /// Ends the clip: what was said in it. The next push begins another one.
     ///
     /// # Errors
-    /// If the model's logits are not finite.
+    /// If the backend fails, or the model's logits are not finite.
     pub fn finish(&mut self) -> Result<Transcript, RecogniseError> {
-        self.take_window(self.session.timestamps().len());
+        self.take_window(self.stamps.len())?;
         let last = self.decode();
         let earlier = self.pieces.take();
         self.reset();
@@ -137,8 +155,9 @@ impl<'m> Recogniser<'m> {
 
     /// Forgets the clip that was begun.
     pub fn reset(&mut self) {
-        self.session.reset();
+        self.backend.reset();
         self.window.clear();
+        self.stamps.clear();
         self.logits.clear();
         self.times.clear();
         self.pieces = None;
@@ -152,11 +171,11 @@ impl<'m> Recogniser<'m> {
     /// Cuts the full window and begins the next one with the frames after the cut.
     fn cut(&mut self) -> Result<(), RecogniseError> {
         let cut = self.window.quietest();
-        let rest = self.session.timestamps()[cut..].to_vec();
-        self.take_window(cut);
-        self.session.reset();
-        for (crop, time) in self.window.cut(cut).chunks_exact(self.crop.len()).zip(rest) {
-            self.session.push_crop(crop, time)?;
+        self.take_window(cut)?;
+        self.backend.reset();
+        self.stamps.drain(..cut);
+        for crop in self.window.cut(cut).chunks_exact(self.crop.len()) {
+            self.backend.push(crop)?;
             self.window.push(crop);
         }
         if self.times.len() > self.piece_frames {
@@ -169,12 +188,12 @@ impl<'m> Recogniser<'m> {
     }
 
     /// Keeps the logits of the window's first `frames` frames, read with all of the window as context.
-    fn take_window(&mut self, frames: usize) {
-        self.session.finish();
-        let values = frames * self.session.model().vocabulary();
-        let (logits, times) = self.session.timed_logits();
+    fn take_window(&mut self, frames: usize) -> Result<(), RecogniseError> {
+        let logits = self.backend.finish()?;
+        let values = frames * self.model.vocabulary();
         self.logits.extend_from_slice(&logits[..values]);
-        self.times.extend_from_slice(&times[..frames]);
+        self.times.extend_from_slice(&self.stamps[..frames]);
+        Ok(())
     }
 
     fn decode(&self) -> Result<Transcript, RecogniseError> {
@@ -182,7 +201,7 @@ impl<'m> Recogniser<'m> {
             starts_us: &self.times,
             period_us: self.period_us,
         };
-        let vocabulary = self.session.model().vocabulary();
+        let vocabulary = self.model.vocabulary();
         Ok(self
             .decoder
             .decode(&self.logits, self.times.len(), vocabulary, &times)?)
@@ -351,6 +370,8 @@ pub enum RecogniseError {
     Session(SessionError),
     /// A crop was not taken.
     Push(PushError),
+    /// The backend has no logits.
+    Backend(BackendError),
     /// The logits cannot be decoded.
     Decode(DecodeError),
     /// The clip was cropped for a model of another rate.
@@ -378,6 +399,7 @@ impl fmt::Display for RecogniseError {
             RecogniseError::Grammar(error) => error.fmt(f),
             RecogniseError::Session(error) => error.fmt(f),
             RecogniseError::Push(error) => error.fmt(f),
+            RecogniseError::Backend(error) => error.fmt(f),
             RecogniseError::Decode(error) => error.fmt(f),
             RecogniseError::Rate { clip, model } => write!(
                 f,
@@ -411,6 +433,7 @@ from!(
     GrammarError => Grammar,
     SessionError => Session,
     PushError => Push,
+    BackendError => Backend,
     DecodeError => Decode
 );
 

@@ -9,6 +9,8 @@ pub mod graph;
 mod network;
 mod onnx;
 mod protobuf;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tflite;
 mod weights;
 
@@ -50,6 +52,15 @@ pub enum Part {
         /// Frames of the past that attention sees.
         left: usize,
     },
+}
+
+/// What goes into one input of an exported file.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Its sizes, the outermost first.
+    pub shape: Vec<usize>,
+    /// Its elements, row by row.
+    pub values: Vec<f32>,
 }
 
 /// Attention as a stream has it: every frame sees its whole chunk, and the frames just before the chunk.
@@ -105,6 +116,15 @@ impl Chunks {
 }
 
 impl Part {
+    /// Frames that go in at once.
+    pub fn frames(&self) -> usize {
+        match *self {
+            Part::Whole { frames } | Part::Encoder { frames, .. } | Part::Step { frames, .. } => {
+                frames
+            }
+        }
+    }
+
     /// Most frames of any part: a minute and a half at 90 frames a second, and tables of positions below 100 MB.
     const MOST: usize = 8192;
 

@@ -3,7 +3,7 @@
 use viseme_engine::math;
 use viseme_format::gguf::Reader;
 use viseme_format::panels;
-use viseme_format::weights::{ValuesError, values};
+use viseme_format::weights::{ValuesError, is_int4, values};
 
 /// A matrix [outputs, inputs].
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Matrix {
     pub rows: Vec<f32>,
     /// Elements of a row.
     pub inputs: usize,
-    /// The codes it is stored as, if it is.
+    /// The int8 codes it is stored as, if it is.
     codes: Option<Codes>,
 }
 
@@ -82,7 +82,8 @@ pub fn matrix(
 ) -> Result<Matrix, ValuesError> {
     let rows = values(file, name, shape)?;
     let scale = name.replace(".weight", ".scale");
-    let codes = (file.tensor(name).and_then(|tensor| tensor.as_i8())).map(|packed| {
+    let codes = file.tensor(name).and_then(|tensor| tensor.as_i8());
+    let codes = codes.filter(|_| !is_int4(file, name)).map(|packed| {
         let code = |(o, i)| packed[panels::at(o, i, inputs)];
         let places = (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i)));
         Ok(Codes {
@@ -117,5 +118,21 @@ mod tests {
         assert_eq!(stored.0.scale, made.0.scale);
         assert_eq!(stored.1.codes, made.0.codes);
         assert_eq!(stored.1.scale[7], 0.5 * made.0.scale[7]);
+    }
+
+    /// Rounding to int8 what has four bits moves it by half a step of int8 at most.
+    #[test]
+    fn rows_of_four_bits_become_int8() {
+        let file = testing::model(&testing::spec(&TINY, Weights::Int4), 1).unwrap();
+        let file = Reader::open(&file).unwrap();
+        let up = matrix(&file, "encoder.1.ff2.up.weight", [40, 24], &[40, 24]).unwrap();
+        let int8 = up.int8();
+        let codes = int8.codes.chunks(24).zip(&int8.scale);
+        for (row, (codes, scale)) in up.rows.chunks(24).zip(codes) {
+            for (value, code) in row.iter().zip(codes) {
+                let error = (value - scale * f32::from(*code)).abs();
+                assert!(error <= 0.5001 * scale, "{value}");
+            }
+        }
     }
 }

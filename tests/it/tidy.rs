@@ -64,6 +64,22 @@ fn crates_import_what_the_table_says() {
 }
 
 #[test]
+fn other_engines_are_left_out_by_default() {
+    check(other_engines);
+    let app = "[features]\ndefault = [\"download\", \"tract\"]\n[dependencies]\ntract-onnx = { version = \"1\", optional = true }\n\
+        litert = \"1\"\nviseme-export = { workspace = true, optional = true }";
+    finds(
+        other_engines,
+        &[("runtime/app/Cargo.toml", app)],
+        &[
+            "runtime/app/Cargo.toml: default features are",
+            "runtime/app/Cargo.toml: litert is not optional",
+            "runtime/app/Cargo.toml: tflitec is not optional",
+        ],
+    );
+}
+
+#[test]
 fn modules_begin_with_what_they_are() {
     check(module_docs);
     finds(

@@ -7,6 +7,7 @@ mod golden;
 mod loops;
 mod panics;
 mod picture;
+mod referee;
 mod run;
 mod setup;
 mod test;
@@ -31,6 +32,9 @@ cargo xtask quantize RUN --out M.gguf [...]
                                      make a model file (viseme-quantize --help lists the rest)
 cargo xtask export M.gguf --to onnx|tflite --out FILE [...]
                                      write a model for other engines (viseme-export --help lists the rest)
+cargo xtask referee                  compare tract, TensorFlow Lite and LiteRT with our engine, on every architecture
+cargo xtask referee transcribe CLIP --backend tract|tflite [...]
+                                     run the command with them in it (viseme --help lists the rest)
 cargo xtask bench [--peers] [--json] time the engine, and with --peers other engines beside it
 ";
 
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         "train" => train(rest),
         "quantize" => program("viseme-quantize", &rest),
         "export" => program("viseme-export", &rest),
+        "referee" => referee::referee(&rest),
         "bench" => program("viseme-bench", &rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -42,15 +42,24 @@ pub fn cargo() -> Command {
 
 /// Builds and runs one of the project's programs, optimised, from the caller's folder.
 pub fn program(package: &str, arguments: &[String]) -> Result<(), Failure> {
+    program_with(package, arguments, |_| {})
+}
+
+/// As [`program`], with more options for cargo, or a changed environment.
+pub fn program_with(
+    package: &str,
+    arguments: &[String],
+    options: impl FnOnce(&mut Command),
+) -> Result<(), Failure> {
     let manifest = root().join("Cargo.toml");
     let mut command = cargo();
     command.current_dir(std::env::current_dir().unwrap_or_else(|_| root()));
     command
         .args(["run", "--quiet", "--release", "--manifest-path"])
         .arg(manifest);
-    command
-        .args(["--package", package, "--bin", package, "--"])
-        .args(arguments);
+    command.args(["--package", package, "--bin", package]);
+    options(&mut command);
+    command.arg("--").args(arguments);
     let status = command
         .status()
         .map_err(|e| Failure::usage(format!("cannot run cargo: {e}; install it from rustup.rs")))?;

@@ -33,6 +33,21 @@ pub fn test(rest: &[String]) -> Result<(), Failure> {
             "warnings",
         ]),
     )?;
+    // Of the engines that the command can have besides ours, the one that links no library.
+    step(
+        "lints of the command with tract",
+        cargo().args([
+            "clippy",
+            "--package",
+            "viseme",
+            "--features",
+            "tract",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )?;
     step("tests", cargo().args(["test", "--workspace"]))?;
     step(
         "the same bits from a debug build",

@@ -46,9 +46,23 @@ pub struct Transcribe {
     /// Frames a second of image folders; videos know their own.
     #[arg(long, value_name = "F", default_value_t = 25.0, value_parser = rate)]
     pub fps: f64,
+    /// What computes: our engine, or another one that runs the exported model (needs a build with it).
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Backend::Engine)]
+    pub backend: Backend,
     /// Prints one JSON object a clip.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What computes logits.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// Our engine.
+    Engine,
+    /// tract, by way of ONNX.
+    Tract,
+    /// TensorFlow Lite, or LiteRT for int8 models.
+    Tflite,
 }
 
 #[derive(Args)]

@@ -9,6 +9,7 @@
 //!
 //! Whatever goes wrong is one line on stderr that begins with `viseme: `, and exit code 2.
 
+mod backend;
 mod cli;
 mod eval;
 mod grammar;

@@ -15,7 +15,7 @@ use viseme_engine::decode::{Options, Transcript};
 use crate::cli::Transcribe;
 use crate::model::ModelFile;
 use crate::output::{self, about, complain, rounded};
-use crate::{grammar, read};
+use crate::{backend, grammar, read};
 
 /// Runs the command.
 ///
@@ -40,7 +40,8 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
         image_fps: arguments.fps,
         pipeline: recognise::pipeline_options(&model)?,
     };
-    let mut recogniser = Recogniser::new(&model, &mut memory, options)?;
+    let mut recogniser =
+        backend::recogniser(arguments.backend, &file, &model, &mut memory, options)?;
     let (mut failed, mut printed) = (false, Ok(()));
     for clip in &arguments.clips {
         let result = reader.read(&mut recogniser, clip);

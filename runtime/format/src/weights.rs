@@ -32,9 +32,7 @@ pub fn values(file: &Reader<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>
         .ok_or(ValuesError::Type(tensor_name(name), tensor.dtype))?;
     let (&outputs, rest) = shape.split_first().ok_or_else(wrong)?;
     let inputs: usize = rest.iter().product();
-    // Only an int4 model has int4 matrices: narrow ones have the same shape in both types.
-    let int4 = matches!(file.value("viseme.quant.weights"), Some(Value::Str("int4")))
-        && layout::stored(Weights::Int4, name) == Weights::Int4;
+    let int4 = is_int4(file, name);
     let packed_shape = match int4 {
         true => panels::int4::shape(outputs, inputs),
         false => panels::shape(outputs, inputs),
@@ -60,6 +58,13 @@ pub fn values(file: &Reader<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>
         (0..inputs).map(move |input| scale * f32::from(code(input)))
     };
     Ok(scale.enumerate().flat_map(row).collect())
+}
+
+/// Whether the file has this matrix in four bits ([`panels::int4`]), rather than in eight or as floats.
+pub fn is_int4(file: &Reader<'_>, name: &str) -> bool {
+    // Only an int4 model has such matrices, which the shapes do not tell: narrow ones have the same in both types.
+    matches!(file.value("viseme.quant.weights"), Some(Value::Str("int4")))
+        && layout::stored(Weights::Int4, name) == Weights::Int4
 }
 
 /// Why a tensor has no values. `Display` is one line for the user.

@@ -32,6 +32,7 @@ const PROGRAMS: [Program; 4] = [
             ("quantize", "quantize/src/main.rs"),
             ("export", "export/src/main.rs"),
             ("bench", "bench/src/main.rs"),
+            ("referee", "runtime/app/src/cli.rs"),
             ("golden", "xtask/src/golden.rs"),
         ],
     },

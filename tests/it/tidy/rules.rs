@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use toml::Table;
+
 use super::source::{code, lines_with, without_tests};
 use super::tree::{File, Tree, get, spans, table};
 
@@ -73,6 +75,34 @@ pub fn imports(tree: &Tree) -> Vec<String> {
     for gone in table_says.keys().filter(|name| !crates.contains(*name)) {
         breaches.push(format!(
             "ARCHITECTURE.md: {gone} is in the import table, and no crate; take the row out"
+        ));
+    }
+    breaches
+}
+
+/// What referees our engine is optional in the command, and no default feature brings it in.
+pub fn other_engines(tree: &Tree) -> Vec<String> {
+    const PATH: &str = "runtime/app/Cargo.toml";
+    let manifest: Table = tree.text(PATH).parse().unwrap_or_default();
+    let dependencies = get(&manifest, "dependencies");
+    let is_optional = |name: &str| {
+        let optional = dependencies.and_then(|all| all.get(name)?.get("optional")?.as_bool());
+        optional == Some(true)
+    };
+    let engines = ["tract-onnx", "tflitec", "litert", "viseme-export"];
+    let built_in = engines.iter().filter(|name| !is_optional(name));
+    let mut breaches: Vec<String> = built_in
+        .map(|name| {
+            format!(
+                "{PATH}: {name} is not optional; make it so, for a feature that has to be asked for"
+            )
+        })
+        .collect();
+    let default = get(&manifest, "features").and_then(|features| features.get("default"));
+    let default = default.map(ToString::to_string).unwrap_or_default();
+    if default != "[\"download\"]" {
+        breaches.push(format!(
+            "{PATH}: default features are {default}; only `download` is, other engines have to be asked for"
         ));
     }
     breaches

@@ -6,4 +6,5 @@ mod common;
 mod evaluate;
 mod faces;
 mod pull;
+mod referee;
 mod transcribe;
