@@ -27,6 +27,9 @@ const TFLITE_HEADERS: [(&str, &str); 7] = [
     ("tensorflow/compiler/mlir/lite/core/c/tflite_types.h", ""),
 ];
 
+/// Declarations that are missing there.
+const TFLITE_NEWER: &str = include_str!("tensorflowlite.h");
+
 /// What quantises weights of matrix products to int8 and their inputs while running. Convolutions stay f32: as
 /// ConvInteger they are slower.
 const QUANTISE: &str = "
@@ -211,7 +214,7 @@ impl Workshop {
     fn tflite(&self) -> Result<(PathBuf, PathBuf), String> {
         let folder = self.folder.join("tflite");
         let (package, headers) = (folder.join("package/cc_deps"), folder.join("headers"));
-        self.once("tflite", TFLITE, || {
+        self.once("tflite", &[TFLITE, TFLITE_NEWER].join("\n"), || {
             eprintln!("── fetching {TFLITE}, once");
             let tell = |e: std::io::Error| format!("cannot write {}: {e}", folder.display());
             fs::create_dir_all(&folder).map_err(tell)?;
@@ -231,7 +234,7 @@ impl Workshop {
                 };
                 let mut text = text.replace("lite/c/c_api_types.h", "lite/core/c/c_api_types.h");
                 if from == "c_api.h" {
-                    text += include_str!("tensorflowlite.h");
+                    text += TFLITE_NEWER;
                 }
                 let to = headers.join(to);
                 fs::create_dir_all(to.parent().unwrap_or(&headers)).map_err(tell)?;
