@@ -155,7 +155,7 @@ fn times(kernels: &dyn Kernels) -> [f64; 5] {
                 black_box(kernels.quantize(row, black_box(&mut codes)));
             }
         }),
-        // In place: zero stays zero, and the time does not depend on the values.
+        // In place, again and again: the values go to zero, and the time does not depend on them.
         seconds(|| kernels.activate(Activation::Silu, black_box(&mut y))),
         seconds(|| kernels.glu(black_box(&twice), D, black_box(&mut y))),
         seconds(|| kernels.depthwise(&filter, black_box(frames), black_box(&mut y))),

@@ -53,7 +53,8 @@ pub fn softmax<V: Eight>(x: &mut [f32]) {
     }
 }
 
-/// Replaces each element by e^(x − max), where no element is above max, and returns their sum, in the order of [`dot_f32`](super::dot_f32).
+/// Replaces each element by e^(x − max), where no element is above max, and returns their sum, in the order of
+/// [`dot_f32`](super::dot_f32).
 #[inline(always)]
 pub fn exp_and_sum<V: Eight>(x: &mut [f32], max: f32) -> f32 {
     for v in x.iter_mut() {
