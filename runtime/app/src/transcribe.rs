@@ -25,23 +25,23 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
     let grammar = grammar::load(&arguments.grammar)?;
     let file = ModelFile::load(arguments.model.as_deref())?;
     let model = file.open()?;
-    let detector = match arguments.roi {
-        Some(_) => None,
-        None => Some(detector::load(arguments.detector.as_deref())?),
-    };
     let options = Options {
         grammar: grammar.as_ref(),
         ..Options::default()
     };
     let mut memory = Vec::new();
+    let mut recogniser =
+        backend::recogniser(arguments.backend, &file, &model, &mut memory, options)?;
+    let detector = match arguments.roi {
+        Some(_) => None,
+        None => Some(detector::load(arguments.detector.as_deref())?),
+    };
     let reader = Reader {
         detector: detector.as_ref(),
         roi: arguments.roi,
         image_fps: arguments.fps,
         pipeline: recognise::pipeline_options(&model)?,
     };
-    let mut recogniser =
-        backend::recogniser(arguments.backend, &file, &model, &mut memory, options)?;
     let (mut failed, mut printed) = (false, Ok(()));
     for clip in &arguments.clips {
         let result = reader.read(&mut recogniser, clip);

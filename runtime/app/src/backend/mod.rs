@@ -45,11 +45,11 @@ pub fn recogniser<'m>(
     memory: &'m mut Vec<u8>,
     options: Options<'_>,
 ) -> Result<Recogniser<'m>> {
-    let (option, feature) = match (backend, model.spec().weights) {
+    let feature = match (backend, model.spec().weights) {
         (Backend::Engine, _) => return Ok(Recogniser::new(model, memory, options)?),
-        (Backend::Tract, _) => ("tract", "tract"),
-        (Backend::Tflite, Weights::Int8) => ("tflite", "litert"),
-        (Backend::Tflite, Weights::F32 | Weights::Int4) => ("tflite", "tflite"),
+        (Backend::Tract, _) => "tract",
+        (Backend::Tflite, Weights::Int8) => "litert",
+        (Backend::Tflite, Weights::F32 | Weights::Int4) => "tflite",
     };
     let backend: Option<Box<dyn backend::Backend + 'm>> = match feature {
         #[cfg(feature = "tract")]
@@ -61,9 +61,13 @@ pub fn recogniser<'m>(
         _ => None,
     };
     let Some(backend) = backend else {
+        let how = match feature {
+            "tract" => "cargo install --locked --path runtime/app --features tract",
+            // These want libraries, which this fetches.
+            _ => "cargo xtask referee transcribe CLIP --backend tflite",
+        };
         bail!(
-            "{}: --backend {option} needs the feature `{feature}` for {} models, which is not in this build; \
-             `cargo xtask referee transcribe ...` makes one that has it",
+            "{}: this build has no `{feature}`, the engine that --backend takes for {} models; get one that has it by `{how}`",
             file.name(),
             model.spec().weights
         );

@@ -11,6 +11,7 @@ use viseme_corpus::crops::{ClipCrops, CropMaker};
 use viseme_corpus::recognise::{Recogniser, pipeline_options};
 use viseme_corpus::{Manifest, detector};
 use viseme_engine::decode::Options;
+use viseme_engine::decode::ctc::{self, TokenRun};
 use viseme_engine::model::conformer::{Model, arena_bytes};
 use viseme_engine::session::{self, Session};
 use viseme_export::testing::{Case, single_steps_whole, streams, utterances};
@@ -47,13 +48,16 @@ const SUMS: f32 = 1e-5;
 /// add in squares. Random weights amplify them more than trained ones, which average over frames that are alike.
 const ROUNDING: f32 = 0.05;
 
+/// As [`ROUNDING`], for the published model: about twice what it is at most over twelve clips.
+const ROUNDING_TRAINED: f32 = 0.015;
+
 #[test]
 fn other_engines_compute_what_ours_computes() {
     for case in utterances(Weights::F32) {
         let own = case.engine();
         for (engine, runtime) in F32 {
             let found = run(&case, runtime);
-            near(&format!("{engine} {}", case.name), &found, &own);
+            same(&format!("{engine} {}", case.name), &case, &found, &own);
         }
     }
 }
@@ -63,10 +67,10 @@ fn other_engines_stream_what_they_encode() {
     for (engine, runtime) in F32 {
         for [encoder, steps] in streams() {
             let (whole, found) = (run(&encoder, runtime), run(&steps, runtime));
-            near(&format!("{engine} {}", steps.name), &found, &whole);
+            same(&format!("{engine} {}", steps.name), &steps, &found, &whole);
             if steps.name == "tiny-single-steps" {
                 let own = single_steps_whole().engine();
-                near(&format!("{engine} beside ours"), &found, &own);
+                same(&format!("{engine} beside ours"), &steps, &found, &own);
             }
         }
     }
@@ -85,7 +89,8 @@ fn other_engines_round_no_worse_than_ours() {
             let own = case.engine();
             for (engine, runtime) in engines {
                 let found = run(&case, *runtime);
-                rounded(&format!("{engine} {weights} {}", case.name), &found, &own);
+                let name = format!("{engine} {weights} {}", case.name);
+                rounded(&name, &found, &own, ROUNDING);
             }
         }
     }
@@ -116,7 +121,7 @@ fn other_engines_read_the_same_with_the_published_model() {
             let file = published.bytes();
             let found = read(&int8, exported::backend(file, &int8, runtime), clip);
             let name = format!("{engine} published {}", clip.id);
-            rounded(&name, &found.logits, &own.logits);
+            rounded(&name, &found.logits, &own.logits, ROUNDING_TRAINED);
             assert_eq!(found.text, own.text, "{name}");
         }
     }
@@ -128,6 +133,18 @@ fn run(case: &Case, runtime: Runtime) -> Vec<f32> {
     outputs.unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
+/// Near, and the same tokens.
+fn same(name: &str, case: &Case, found: &[f32], own: &[f32]) {
+    near(name, found, own);
+    let tokens = |logits: &[f32]| -> Vec<u32> {
+        let vocabulary = Model::open(&case.model).expect("a model").vocabulary();
+        let mut runs = vec![TokenRun::default(); logits.len() / vocabulary];
+        let read = ctc::greedy(logits, vocabulary, &mut runs).expect("finite logits");
+        read.runs.iter().map(|run| run.token).collect()
+    };
+    assert_eq!(tokens(found), tokens(own), "{name}");
+}
+
 fn near(name: &str, found: &[f32], own: &[f32]) {
     assert_eq!(found.len(), own.len(), "{name}");
     let largest = own.iter().fold(1.0_f32, |m, v| m.max(v.abs()));
@@ -137,7 +154,7 @@ fn near(name: &str, found: &[f32], own: &[f32]) {
     assert!(error <= SUMS, "{name}: {error:.1e}");
 }
 
-fn rounded(name: &str, found: &[f32], own: &[f32]) {
+fn rounded(name: &str, found: &[f32], own: &[f32], most: f32) {
     assert_eq!(found.len(), own.len(), "{name}");
     let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
     let error = squares(&mut found.iter().zip(own).map(|(a, b)| a - b));
@@ -146,7 +163,7 @@ fn rounded(name: &str, found: &[f32], own: &[f32]) {
         "{name}: {error:.4}, at most {:.2}",
         largest_error(found, own)
     );
-    assert!(error <= ROUNDING, "{name}: {error:.4}");
+    assert!(error <= most, "{name}: {error:.4}");
 }
 
 fn largest_error(found: &[f32], own: &[f32]) -> f32 {
