@@ -13,4 +13,5 @@ pub mod recipe;
 pub mod rng;
 pub mod rounding;
 pub mod spec;
+pub mod sys;
 pub mod train;

@@ -10,6 +10,7 @@ use viseme_corpus::SplitField;
 use viseme_trainer::checkpoint;
 use viseme_trainer::data::load;
 use viseme_trainer::recipe::Recipe;
+use viseme_trainer::sys;
 use viseme_trainer::train::{Run, train, train_parts};
 
 #[derive(Parser)]
@@ -76,6 +77,7 @@ enum Bits {
 }
 
 fn main() -> ExitCode {
+    sys::keep_memory();
     let Command::Train(args) = Cli::parse().command;
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
