@@ -6,7 +6,9 @@
 //! - [`onnx`]: a reader for the part of the ONNX format that describes a plain network (no subgraphs, no external data).
 //! - [`yunet`]: the YuNet face detector, from its ONNX file.
 //! - [`checkpoint`]: a reader for tensors that PyTorch, Lightning or safetensors wrote.
+//! - [`auto_avsr`]: the Auto-AVSR recognisers, from such a checkpoint.
 
+pub mod auto_avsr;
 pub mod checkpoint;
 mod error;
 pub mod onnx;

@@ -109,7 +109,7 @@ impl<'a> Machine<'a> {
                 return Ok(());
             }
             b'0' => return self.pop().map(drop),
-            b'1' => return self.to_mark().map(drop),
+            b'1' => return self.pop_mark().map(drop),
             b'2' => self.top()?,
             // The memo.
             b'q' => return self.remember(|code| code.u8().map(u32::from)),
@@ -178,13 +178,13 @@ impl<'a> Machine<'a> {
                 self.tuple(items)
             }
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.pop_mark()?;
                 self.tuple(items)
             }
             // Lists and sets.
             b']' | 0x8f => Value::Inert,
             b'l' | 0x91 => {
-                self.to_mark()?;
+                self.pop_mark()?;
                 Value::Inert
             }
             b'a' => {
@@ -192,13 +192,13 @@ impl<'a> Machine<'a> {
                 return self.expect_inert();
             }
             b'e' | 0x90 => {
-                self.to_mark()?;
+                self.pop_mark()?;
                 return self.expect_inert();
             }
             // Dictionaries.
             b'}' => self.new_dict(),
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.pop_mark()?;
                 let dict = self.new_dict();
                 self.insert(dict, &items)?;
                 dict
@@ -209,7 +209,7 @@ impl<'a> Machine<'a> {
                 return self.insert(dict, &[key, value]);
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.pop_mark()?;
                 let dict = self.top()?;
                 return self.insert(dict, &items);
             }
@@ -283,7 +283,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The values above the last mark, which goes.
-    fn to_mark(&mut self) -> Result<Vec<Value<'a>>, ImportError> {
+    fn pop_mark(&mut self) -> Result<Vec<Value<'a>>, ImportError> {
         let mark = self.marks.pop();
         let mark = mark.ok_or_else(|| damaged("its pickle takes a mark that is not there"))?;
         Ok(self.stack.split_off(mark))
