@@ -19,6 +19,10 @@ pub fn recognise(bytes: &[u8]) -> Result<Kind, ImportError> {
     if bytes.starts_with(b"PK\x03\x04") {
         return Ok(Kind::Torch);
     }
+    // Before anything that two bytes tell: here they are a length.
+    if is_safetensors(bytes) {
+        return Ok(Kind::Safetensors);
+    }
     let lines = bytes.trim_ascii_start();
     let begins = |start: &[u8]| {
         let head = lines.get(..start.len());
@@ -29,7 +33,7 @@ pub fn recognise(bytes: &[u8]) -> Result<Kind, ImportError> {
     } else if begins(b"<!doctype") || begins(b"<html") {
         "this is a web page, not a checkpoint: the link answered with a page (a confirmation, perhaps); open the link in a \
          browser and save what it offers"
-    } else if begins(b"version https://git-lfs") {
+    } else if begins(b"version http") {
         "this is a Git LFS pointer, not the checkpoint; fetch the file itself with `git lfs pull`"
     } else if legacy(bytes) {
         "this checkpoint is in the format that PyTorch had before 1.6, which is not read; load it with a newer PyTorch where \
@@ -45,8 +49,6 @@ pub fn recognise(bytes: &[u8]) -> Result<Kind, ImportError> {
         .is_some_and(|head| head.iter().all(|&b| b == 0))
     {
         "the file begins with zeros: its download was not finished; fetch it again"
-    } else if is_safetensors(bytes) {
-        return Ok(Kind::Safetensors);
     } else {
         "this is not a checkpoint: neither PyTorch (.pth, .ckpt) nor safetensors; give the file that the model's authors \
          published"

@@ -181,6 +181,19 @@ fn safetensors_are_read() {
 }
 
 #[test]
+fn a_length_is_no_sign_of_a_kind() {
+    // Headers whose length begins with the two bytes of a pickle or of a packed archive.
+    for length in [0x0280, 0x0480, 0x8b1f] {
+        let name = |n: usize| "x".repeat(n);
+        let empty = safetensors(&[("", &[1], &[2.5])]).len() - 12;
+        let name = name(length - empty);
+        let bytes = safetensors(&[(&name, &[1], &[2.5])]);
+        assert_eq!(bytes[..2], (length as u16).to_le_bytes());
+        assert_eq!(open(bytes).unwrap().load(&name).unwrap(), [2.5]);
+    }
+}
+
+#[test]
 fn other_files_are_named() {
     let script = [
         ("m/data.pkl".into(), b"\x80\x02}.".to_vec()),

@@ -281,6 +281,33 @@ fn archives_have_one_meaning() {
 }
 
 #[test]
+fn entries_do_not_overlap() {
+    // An entry whose numbers contain another entry, header and all. As numbers they are read; as an entry they are not.
+    let pickle = Pickle::new()
+        .tensors(&[("t", Tensor::f32("0", &[1]))])
+        .end();
+    let inner = zip(&[("m/data/1".into(), vec![7; 4])]);
+    let inner = inner[..30 + "m/data/1".len() + 4].to_vec();
+    let entries = [
+        ("m/data.pkl".to_owned(), pickle),
+        ("m/data/0".to_owned(), inner),
+    ];
+    assert!(read_all(zip(&entries)));
+    let with_row = [&entries[..], &[("m/data/1".into(), vec![7; 4])]].concat();
+    let mut bytes = zip(&with_row);
+    let find = |pattern: &[u8], n: usize| {
+        let places = bytes.windows(4).enumerate();
+        let mut places = places.filter(|(_, w)| *w == pattern).map(|(at, _)| at);
+        places.nth(n).unwrap()
+    };
+    let (row, inside) = (find(b"PK\x01\x02", 2), find(b"PK\x03\x04", 2));
+    assert!(Checkpoint::from_bytes(bytes.clone()).is_ok());
+    bytes[row + 42..row + 46].copy_from_slice(&(inside as u32).to_le_bytes());
+    let error = Checkpoint::from_bytes(bytes).unwrap_err();
+    assert!(error.to_string().contains("overlap"), "{error}");
+}
+
+#[test]
 fn endless_pickles_end() {
     // A dictionary that holds itself, and so do a tuple and the memo.
     let cycle = Pickle::new().raw(b"}q\x00X\x01\0\0\0ah\x00\x85q\x01sX\x0a\0\0\0state_dicth\x00s");
