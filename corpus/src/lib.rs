@@ -13,6 +13,7 @@ pub mod grid;
 pub mod manifest;
 pub mod recognise;
 pub mod score;
+pub mod sentence;
 
 pub use error::Error;
 pub use manifest::{Clip, Manifest, SplitField, Word};

@@ -13,7 +13,7 @@ use crate::checkpoint::{Array, Checkpoint};
 pub type Tensors = BTreeMap<String, Array>;
 
 /// Added to a batch norm's variance in training.
-const BATCH_NORM_EPS: f32 = 1e-5;
+pub(crate) const BATCH_NORM_EPS: f32 = 1e-5;
 
 /// Consumes the checkpoint's tensors and returns those of the model file, in f32.
 ///

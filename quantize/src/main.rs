@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
 use viseme_corpus::{Manifest, SplitField, detector, disk};
 use viseme_engine::model::conformer::Model;
 use viseme_format::spec::{Family, ModelSpec, Weights};
+use viseme_import::auto_avsr as import;
+use viseme_quantize::auto_avsr;
 use viseme_quantize::checkpoint::Checkpoint;
 use viseme_quantize::fold::{Tensors, fold};
 use viseme_quantize::gate;
@@ -17,8 +19,21 @@ use viseme_quantize::pack::{LayerError, pack};
 #[derive(Parser)]
 #[command(name = "viseme-quantize", about = "Makes Viseme model files", version)]
 struct Cli {
-    /// Folder of a finished training run: model.safetensors and spec.json.
+    /// Folder of a finished training run (model.safetensors and spec.json), or with --from auto-avsr its authors'
+    /// checkpoint (.pth, .ckpt or .safetensors).
     run: PathBuf,
+    /// What it is.
+    #[arg(long, value_enum, default_value_t = From::Run)]
+    from: From,
+    /// Tokens of an Auto-AVSR checkpoint, such as unigram5000_units.txt; without it tokens print as their numbers.
+    #[arg(long, value_name = "FILE")]
+    units: Option<PathBuf>,
+    /// The model.json that belongs to an Auto-AVSR checkpoint; without it the one beside it, if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Relative positions of an Auto-AVSR checkpoint, where there is no model.json that says it.
+    #[arg(long, value_enum)]
+    positions: Option<Positions>,
     /// Model file to write.
     #[arg(long)]
     out: PathBuf,
@@ -30,6 +45,24 @@ struct Cli {
     /// Write the file even if the word error rate suffered, or was not measured.
     #[arg(long)]
     force: bool,
+}
+
+/// What a model file is made of.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    /// A training run of this project.
+    Run,
+    /// A checkpoint of Auto-AVSR.
+    AutoAvsr,
+}
+
+/// How attention counts distances.
+#[derive(Clone, Copy, ValueEnum)]
+enum Positions {
+    /// As models since 2022 do.
+    Latest,
+    /// As ESPnet's first version did.
+    Legacy,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,6 +106,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    if cli.from == From::AutoAvsr {
+        return convert(cli);
+    }
+    if cli.units.is_some() || cli.config.is_some() || cli.positions.is_some() {
+        bail!("--units, --config and --positions belong to --from auto-avsr; leave them out");
+    }
     let checkpoint = Checkpoint::read(&cli.run)?;
     let json = checkpoint.spec.clone();
     let spec = json.spec()?;
@@ -121,6 +160,45 @@ fn run(cli: &Cli) -> Result<()> {
         }
     }
     write(&cli.out, &file)
+}
+
+/// Makes a model file of a checkpoint of Auto-AVSR.
+fn convert(cli: &Cli) -> Result<()> {
+    if cli.set.manifest.is_some() {
+        bail!("--manifest measures training runs; leave it out with --from auto-avsr");
+    }
+    let options = import::Options {
+        config: cli.config.clone(),
+        positions: cli.positions.map(|positions| match positions {
+            Positions::Latest => import::Positions::Latest,
+            Positions::Legacy => import::Positions::Legacy,
+        }),
+    };
+    let name = || cli.run.display().to_string();
+    let model = import::read(&cli.run, &options).with_context(name)?;
+    let tokens = auto_avsr::tokens(&model, cli.units.as_deref())?;
+    let weights = match cli.bits {
+        Bits::F32 => Weights::F32,
+        Bits::Int8 => Weights::Int8,
+        Bits::Int4 => Weights::Int4,
+    };
+    const STEPS: u64 = 1000;
+    let bar = indicatif::ProgressBar::new(STEPS);
+    let style = indicatif::ProgressStyle::with_template("{bar:40} {percent} % {eta}");
+    bar.set_style(style.expect("a template that is sound"));
+    let file = cli.run.file_stem().unwrap_or_default().to_string_lossy();
+    let progress = |share| bar.set_position((share * STEPS as f64) as u64);
+    let converted = auto_avsr::convert(&model, &file, &tokens, weights, progress);
+    bar.finish_and_clear();
+    let ([header, data], errors) = converted.with_context(name)?;
+    print_errors(&errors);
+    disk::write_atomic(&cli.out, &[&header, &data])?;
+    println!(
+        "wrote {} ({:.2} MB)",
+        cli.out.display(),
+        (header.len() + data.len()) as f64 / 1e6
+    );
+    Ok(())
 }
 
 /// The spec of the file to write, with the working memory that the engine will ask for.

@@ -31,39 +31,61 @@ pub fn pack(spec: &ModelSpec<'_>, tensors: &Tensors) -> Result<(Vec<u8>, Vec<Lay
     let mut errors = Vec::new();
     // The table lists a matrix, then its scales, then its sums.
     let mut rows = Rows::default();
-    layout::model(
-        spec.conformer()?,
-        spec.weights,
-        |name, shape, dtype| -> Result<()> {
-            match (tensors.get(name), dtype) {
-                (Some(array), DType::I8) => {
-                    let stored = layout::stored(spec.weights, name);
-                    let inputs = array.shape[1..].iter().product();
-                    let top = layout::top(stored).unwrap_or(i8::MAX);
-                    rows = Rows::quantise(&array.data, inputs, top);
-                    errors.push(LayerError {
-                        name: name.to_owned(),
-                        shape: array.shape.clone(),
-                        stored,
-                        snr_db: snr_db(&rows, array),
-                    });
-                    let packed = match stored {
-                        Weights::Int4 => panels::int4::pack(&rows.values, inputs),
-                        _ => panels::pack(&rows.values, inputs),
-                    };
-                    writer.tensor_i8(name, shape, &packed)?;
-                }
-                (Some(array), _) => writer.tensor_f32(name, shape, &array.data)?,
-                (None, DType::I32) => writer.tensor_i32(name, shape, &rows.sums)?,
-                (None, DType::F32) if name.ends_with(".scale") => {
-                    writer.tensor_f32(name, shape, &rows.scale)?;
-                }
-                (None, _) => bail!("tensor {name} is missing"),
-            }
-            Ok(())
-        },
-    )?;
+    layout::model(spec.conformer()?, spec.weights, |name, shape, dtype| {
+        let stored = layout::stored(spec.weights, name);
+        let array = tensors.get(name);
+        put(
+            &mut writer,
+            &mut rows,
+            &mut errors,
+            stored,
+            name,
+            shape,
+            dtype,
+            array,
+        )
+    })?;
     Ok((writer.finish()?, errors))
+}
+
+/// Adds one tensor of the layout to the file: `array` as it is or, where `dtype` is I8, as rows of integers, which are left
+/// in `rows` for the tensors of their scales and sums that follow.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn put(
+    writer: &mut Writer,
+    rows: &mut Rows,
+    errors: &mut Vec<LayerError>,
+    stored: Weights,
+    name: &str,
+    shape: &[usize],
+    dtype: DType,
+    array: Option<&Array>,
+) -> Result<()> {
+    match (array, dtype) {
+        (Some(array), DType::I8) => {
+            let inputs = array.shape[1..].iter().product();
+            let top = layout::top(stored).unwrap_or(i8::MAX);
+            *rows = Rows::quantise(&array.data, inputs, top);
+            errors.push(LayerError {
+                name: name.to_owned(),
+                shape: array.shape.clone(),
+                stored,
+                snr_db: snr_db(rows, array),
+            });
+            let packed = match stored {
+                Weights::Int4 => panels::int4::pack(&rows.values, inputs),
+                _ => panels::pack(&rows.values, inputs),
+            };
+            writer.tensor_i8(name, shape, &packed)?;
+        }
+        (Some(array), _) => writer.tensor_f32(name, shape, &array.data)?,
+        (None, DType::I32) => writer.tensor_i32(name, shape, &rows.sums)?,
+        (None, DType::F32) if name.ends_with(".scale") => {
+            writer.tensor_f32(name, shape, &rows.scale)?;
+        }
+        (None, _) => bail!("tensor {name} is missing"),
+    }
+    Ok(())
 }
 
 fn snr_db(rows: &Rows, array: &Array) -> f64 {

@@ -22,6 +22,8 @@ pub enum Command {
     Eval(Eval),
     /// Says what a model file is and what it costs to run.
     Info(Info),
+    /// Runs a model made from an Auto-AVSR checkpoint on a stored input, to compare it with its original.
+    Forward(Forward),
     /// Lists the models that this command uses, and fetches those that are not in it.
     Models(Models),
 }
@@ -49,8 +51,42 @@ pub struct Transcribe {
     /// What computes: our engine, or another one that runs the exported model (needs a build with it).
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Backend::Engine)]
     pub backend: Backend,
+    #[command(flatten)]
+    pub search: Search,
     /// Prints one JSON object a clip.
     #[arg(long)]
+    pub json: bool,
+}
+
+/// How the decoder of an Auto-AVSR model searches.
+#[derive(Args)]
+pub struct Search {
+    /// Sentences that an Auto-AVSR model's search keeps (default: 40).
+    #[arg(long, value_name = "N")]
+    pub beam: Option<usize>,
+    /// Weight of CTC beside the decoder in an Auto-AVSR model's search, from 0 to 1 (default: 0.1).
+    #[arg(long, value_name = "W")]
+    pub ctc_weight: Option<f32>,
+    /// Added for every token in an Auto-AVSR model's search (default: 0).
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub penalty: Option<f32>,
+}
+
+#[derive(Args)]
+pub struct Forward {
+    /// Model file (.gguf).
+    pub model: PathBuf,
+    /// Input: input.model, or input.video and input.audio, and decoder.prefix_ids for the decoder's stages
+    /// (.safetensors).
+    #[arg(long, value_name = "FILE")]
+    pub r#in: PathBuf,
+    /// Where every stage is written to (.safetensors).
+    #[arg(long, value_name = "FILE", required_unless_present = "beam")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub search: Search,
+    /// Prints the best sentences as one JSON object on the last line; needs --beam.
+    #[arg(long, requires = "beam")]
     pub json: bool,
 }
 

@@ -10,7 +10,7 @@ use viseme_capture::tracker::DetectorFile;
 use viseme_engine::model::conformer;
 use viseme_format::gguf::Reader;
 use viseme_format::layout;
-use viseme_format::spec::{Conformer, Family, Modality, ModelSpec, TokenKind, Weights};
+use viseme_format::spec::{AutoAvsr, Conformer, Family, Modality, ModelSpec, TokenKind, Weights};
 
 use crate::cli::Info;
 use crate::model::{self, ModelFile};
@@ -18,6 +18,10 @@ use crate::output::{self, one_line};
 
 /// Utterance that costs are given for, in seconds: attention costs more in longer ones.
 const UTTERANCE_S: f32 = 3.0;
+/// What a full-size model of Auto-AVSR takes from the heap for an utterance of so many seconds, measured.
+const AUTO_AVSR_HEAP: usize = 10 << 20;
+/// Frames a second of models of Auto-AVSR.
+const AUTO_AVSR_FPS: f64 = 25.0;
 /// Tokens that are listed.
 const TOKENS_SHOWN: usize = 64;
 
@@ -40,6 +44,9 @@ pub fn run(arguments: &Info) -> Result<ExitCode> {
     if let Family::Conformer(recogniser) = &spec.family {
         describe_recogniser(&mut text, &spec, recogniser, file.bytes().len())?;
     }
+    if let Family::AutoAvsr(model) = &spec.family {
+        describe_auto_avsr(&mut text, &spec, model, file.bytes().len())?;
+    }
     text.lines().try_for_each(output::print)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -53,6 +60,7 @@ fn runs(file: &ModelFile, spec: &ModelSpec<'_>) -> Result<bool> {
         Family::Yunet(_) => {
             DetectorFile::from_bytes(Path::new(file.name()), file.bytes()).map(drop)?
         }
+        Family::AutoAvsr(_) => file.auto_avsr().map(drop)?,
         Family::Conformer(_) if spec.modality == Modality::Video => file.open().map(drop)?,
         Family::Conformer(_) => return Ok(false),
     }
@@ -66,6 +74,7 @@ fn describe(
     bytes: usize,
 ) -> std::fmt::Result {
     let family = match spec.family {
+        Family::AutoAvsr(_) => "viseme-auto-avsr",
         Family::Conformer(_) => "viseme-conformer",
         Family::Yunet(_) => "viseme-yunet",
     };
@@ -97,6 +106,13 @@ fn parameters(reader: &Reader<'_>, spec: &ModelSpec<'_>) -> usize {
                 Ok(())
             };
             let Ok(()) = layout::model(recogniser, Weights::F32, count);
+        }
+        Family::AutoAvsr(model) => {
+            let count = |_: &str, shape: &[usize], _| -> Result<(), std::convert::Infallible> {
+                sum += shape.iter().product::<usize>();
+                Ok(())
+            };
+            let Ok(()) = layout::auto_avsr::model(model, Weights::F32, count);
         }
         Family::Yunet(_) => sum = reader.tensors().map(|tensor| tensor.elements()).sum(),
     }
@@ -157,6 +173,76 @@ fn describe_recogniser(
         describe_boards(text, spec.weights, macs, bytes, arena)?;
     }
     Ok(())
+}
+
+fn describe_auto_avsr(
+    text: &mut String,
+    spec: &ModelSpec<'_>,
+    model: &AutoAvsr<'_>,
+    bytes: usize,
+) -> std::fmt::Result {
+    let (encoding, token) = auto_avsr_macs(model);
+    let macs = encoding as f64 * AUTO_AVSR_FPS;
+    writeln!(
+        text,
+        "arithmetic      {:.0} million multiply-adds per second of speech to encode it, and {:.1} million for each token of each sentence of the beam",
+        macs / 1e6,
+        token as f64 / 1e6
+    )?;
+    if model.video.is_some() {
+        let crop = &model.crop;
+        writeln!(
+            text,
+            "input           25 frames a second, {0}x{0} of {1}x{1} pixels around the mouth",
+            crop.size, crop.patch
+        )?;
+    }
+    if model.audio.is_some() {
+        writeln!(text, "input           sound at 16 kHz")?;
+    }
+    writeln!(
+        text,
+        "utterances      up to {} frames ({:.0} s), as a whole",
+        model.max_frames,
+        f64::from(model.max_frames) / AUTO_AVSR_FPS
+    )?;
+    writeln!(
+        text,
+        "tokens          {}, pieces of words",
+        model.tokens.len()
+    )?;
+    describe_boards(text, spec.weights, macs, bytes, AUTO_AVSR_HEAP)
+}
+
+/// Multiply-adds to encode a frame, and to take a token.
+fn auto_avsr_macs(model: &AutoAvsr<'_>) -> (u64, u64) {
+    let (mut frame, mut token) = (0, 0);
+    // Cannot fail: the visitor never does.
+    let _ = layout::auto_avsr::model::<()>(model, Weights::F32, |name, shape, _| {
+        if shape.len() < 2 || name.contains(".att.bias_") || name == "decoder.embed.weight" {
+            return Ok(());
+        }
+        let size: u64 = shape.iter().map(|&n| n as u64).product();
+        let parts: Vec<&str> = name.split('.').collect();
+        match parts[..] {
+            // Once an utterance, at every other distance.
+            [_, "encoder", _, "att", "pos", _] => frame += 2 * size,
+            // Keys and values of what is attended to: once a frame.
+            ["decoder", _, "cross", "k" | "v", _] => frame += size,
+            ["decoder", ..] => token += size,
+            // Outputs of a frame: pixels of 44, 22, 11, 6 and 3 squared; 160 samples and halves of it.
+            [branch, "frontend", stage, ..] => {
+                let stage = stage.parse::<usize>().map_or(0, |stage| stage + 1);
+                let pixels = [44, 22, 11, 6, 3u64].map(|side| side * side);
+                let samples = [160, 160, 80, 40, 20];
+                let uses = if branch == "video" { pixels } else { samples };
+                frame += size * uses[stage.min(4)];
+            }
+            _ => frame += size,
+        }
+        Ok(())
+    });
+    (frame, token)
 }
 
 /// A table of the boards. What a board reaches is for a measurement on it to say; arithmetic alone gives a bound.

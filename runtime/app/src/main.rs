@@ -5,6 +5,7 @@
 //! | `transcribe` | prints what is said in clips |
 //! | `eval` | measures error rates over a manifest of clips |
 //! | `info` | says what a model file is and what it costs |
+//! | `forward` | runs an Auto-AVSR model on a stored input, stage by stage |
 //! | `models` | lists the models that the command uses, and fetches those that are not in it |
 //!
 //! Whatever goes wrong is one line on stderr that begins with `viseme: `, and exit code 2.
@@ -12,12 +13,14 @@
 mod backend;
 mod cli;
 mod eval;
+mod forward;
 mod grammar;
 mod info;
 mod model;
 mod models;
 mod output;
 mod read;
+mod sys;
 mod transcribe;
 
 use std::io;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Transcribe(arguments) => transcribe::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
+        Command::Forward(arguments) => forward::run(&arguments),
         Command::Models(arguments) => models::run(&arguments),
     };
     match result {

@@ -4,19 +4,25 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use memmap2::Mmap;
 use viseme_capture::file;
 use viseme_corpus::detector::models_folder;
+use viseme_engine::model::auto_avsr;
 use viseme_engine::model::conformer::Model;
 use viseme_format::gguf::Reader;
 use viseme_format::spec::{Family, Modality, ModelSpec};
 
 use crate::output::show;
+use crate::sys;
 
 /// File name of the published model.
 pub const PUBLISHED: &str = "grid-vsr.gguf";
 
 /// Largest model file that is read.
 const MOST_BYTES: u64 = 1 << 30;
+
+/// Model files from here on are mapped and not copied, and their digest is left to `viseme info`.
+const MAPPED_BYTES: u64 = 64 << 20;
 
 #[cfg(published_model)]
 static EMBEDDED: Option<&[u8]> = Some(include_bytes!("../../models/grid-vsr.gguf"));
@@ -26,9 +32,14 @@ static EMBEDDED: Option<&[u8]> = None;
 /// A model file in memory.
 pub struct ModelFile {
     name: String,
-    /// The bytes lie in whole words: the engine wants them aligned.
-    words: Vec<u64>,
-    len: usize,
+    content: Content,
+}
+
+enum Content {
+    /// In whole words: the engine wants the bytes aligned.
+    Words { words: Vec<u64>, len: usize },
+    /// Pages of the file.
+    Mapped(Mmap),
 }
 
 impl ModelFile {
@@ -56,7 +67,10 @@ impl ModelFile {
 
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
+        match &self.content {
+            Content::Words { words, len } => &bytemuck::cast_slice(words)[..*len],
+            Content::Mapped(pages) => pages,
+        }
     }
 
     /// The file, its container, metadata and digest checked.
@@ -72,6 +86,25 @@ impl ModelFile {
         check().with_context(|| self.name.clone())
     }
 
+    /// The Auto-AVSR model in the file; `None` if it holds another one. The digest of a large file is not checked.
+    ///
+    /// # Errors
+    /// If the file is not sound.
+    pub fn auto_avsr(&self) -> Result<Option<auto_avsr::Model<'_>>> {
+        let open = || -> Result<_> {
+            let reader = Reader::open(self.bytes())?;
+            if let Content::Words { .. } = self.content {
+                reader.verify()?;
+            }
+            let spec = ModelSpec::read(&reader)?;
+            Ok(match spec.family {
+                Family::AutoAvsr(_) => Some(auto_avsr::Model::open(self.bytes())?),
+                _ => None,
+            })
+        };
+        open().with_context(|| self.name.clone())
+    }
+
     /// The lip reader in the file.
     ///
     /// # Errors
@@ -79,10 +112,14 @@ impl ModelFile {
     pub fn open(&self) -> Result<Model<'_>> {
         let (_, spec) = self.inspect()?;
         let name = &self.name;
-        if let Family::Yunet(_) = spec.family {
-            bail!(
+        match spec.family {
+            Family::Conformer(_) => {}
+            Family::AutoAvsr(_) => bail!(
+                "{name}: a model of Auto-AVSR, which this command does not take; use viseme transcribe, or give another"
+            ),
+            Family::Yunet(_) => bail!(
                 "{name}: a face detector, which reads no lips; give it with --detector, and a lip reader with --model"
-            );
+            ),
         }
         if spec.modality != Modality::Video {
             bail!(
@@ -95,6 +132,15 @@ impl ModelFile {
 
     fn read(path: &Path) -> Result<Self> {
         let name = show(path);
+        let length =
+            std::fs::metadata(path).map_or(0, |data| if data.is_file() { data.len() } else { 0 });
+        if length >= MAPPED_BYTES {
+            let pages = sys::map(path).map_err(|e| {
+                anyhow!("{name}: the model cannot be read ({e}); give a .gguf file")
+            })?;
+            let content = Content::Mapped(pages);
+            return Ok(ModelFile { name, content });
+        }
         let bytes = file::read(path, MOST_BYTES)
             .map_err(|e| anyhow!("{name}: the model cannot be read ({e}); give a .gguf file"))?;
         Ok(Self::new(&name, &bytes))
@@ -105,8 +151,10 @@ impl ModelFile {
         bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
         ModelFile {
             name: name.into(),
-            words,
-            len: bytes.len(),
+            content: Content::Words {
+                words,
+                len: bytes.len(),
+            },
         }
     }
 }

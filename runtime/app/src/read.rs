@@ -32,6 +32,11 @@ pub fn mouth<'m>(
 pub struct Stopwatch(Arc<AtomicU64>);
 
 impl Stopwatch {
+    fn add(&self, elapsed: Duration) {
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
     /// Seconds so far.
     pub fn seconds(&self) -> f64 {
         Duration::from_nanos(self.0.load(Ordering::Relaxed)).as_secs_f64()
@@ -57,6 +62,31 @@ pub fn open<'m>(
     Pipeline::new(Box::new(timed), mouth, options)
 }
 
+/// The sound of a clip, 16 kHz, up to a little more than `most` frames of 640 samples.
+///
+/// # Errors
+/// If there is none, it cannot be read, or it is longer.
+pub fn sound(path: &Path, most: usize, reading: &Stopwatch) -> Result<Vec<i16>, Error> {
+    let start = Instant::now();
+    let mut sound = source::open_sound(path)?;
+    let mut samples = Vec::new();
+    let mut block = [0; 4096];
+    loop {
+        let count = sound.read(&mut block)?;
+        samples.extend_from_slice(&block[..count]);
+        if count == 0 {
+            break;
+        }
+        if samples.len() > (most + 1) * 640 {
+            return Err(Error::Setting(format!(
+                "longer than the {most} frames that the model reads; cut the clip"
+            )));
+        }
+    }
+    reading.add(start.elapsed());
+    Ok(samples)
+}
+
 /// What to say of a clip that was read although it is damaged, and how, if that is known.
 pub fn damaged(how: Option<&str>) -> String {
     let how = how.map_or(String::new(), |how| format!(" ({how})"));
@@ -76,8 +106,7 @@ impl FrameSource for Timed {
     fn read(&mut self, frame: &mut Frame) -> Result<bool, Error> {
         let start = Instant::now();
         let result = self.inner.read(frame);
-        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.reading.0.fetch_add(nanos, Ordering::Relaxed);
+        self.reading.add(start.elapsed());
         result
     }
 

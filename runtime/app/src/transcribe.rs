@@ -4,18 +4,21 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use viseme_capture::pipeline::{PipelineOptions, Summary};
 use viseme_capture::tracker::DetectorFile;
 use viseme_corpus::detector;
 use viseme_corpus::recognise::{self, Recogniser};
+use viseme_corpus::sentence::{self, SentenceReader, Utterance};
 use viseme_engine::decode::{Options, Transcript};
+use viseme_engine::model::auto_avsr;
+use viseme_engine::preprocess::crop::PATCH;
 
-use crate::cli::Transcribe;
+use crate::cli::{Backend, Transcribe};
 use crate::model::ModelFile;
 use crate::output::{self, about, complain, rounded};
-use crate::{backend, grammar, read};
+use crate::{backend, forward, grammar, read};
 
 /// Runs the command.
 ///
@@ -24,6 +27,23 @@ use crate::{backend, grammar, read};
 pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
     let grammar = grammar::load(&arguments.grammar)?;
     let file = ModelFile::load(arguments.model.as_deref())?;
+    if let Some(model) = file.auto_avsr()? {
+        if grammar.is_some() {
+            bail!(
+                "a model of Auto-AVSR has a decoder of its own, which takes no grammar; leave --grammar out"
+            );
+        }
+        if arguments.backend != Backend::Engine {
+            bail!("a model of Auto-AVSR runs in our engine only; leave --backend out");
+        }
+        return sentences(arguments, &model);
+    }
+    let search = &arguments.search;
+    if search.beam.is_some() || search.ctc_weight.is_some() || search.penalty.is_some() {
+        bail!(
+            "--beam, --ctc-weight and --penalty are for models made from Auto-AVSR checkpoints; leave them out"
+        );
+    }
     let model = file.open()?;
     let options = Options {
         grammar: grammar.as_ref(),
@@ -42,9 +62,82 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
         image_fps: arguments.fps,
         pipeline: recognise::pipeline_options(&model)?,
     };
+    report(arguments, |clip| reader.read(&mut recogniser, clip))
+}
+
+/// Transcribes with a model of Auto-AVSR: an utterance a clip, as a whole.
+fn sentences(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<ExitCode> {
+    let of = model.auto_avsr()?;
+    let detector = match (arguments.roi, &of.video) {
+        (None, Some(_)) => Some(detector::load(arguments.detector.as_deref())?),
+        _ => None,
+    };
+    let reader = Reader {
+        detector: detector.as_ref(),
+        roi: arguments.roi,
+        image_fps: arguments.fps,
+        pipeline: PipelineOptions {
+            fps: sentence::FPS,
+            smooth: of.crop.smooth as usize,
+            ..PipelineOptions::default()
+        },
+    };
+    let sentences = SentenceReader::new(model, forward::options(&arguments.search))?;
+    let most = of.max_frames as usize;
+    let (sees, hears) = (of.video.is_some(), of.audio.is_some());
+    report(arguments, |clip| {
+        let start = Instant::now();
+        let mut utterance = Utterance::default();
+        let (mut summary, mut damage) = (Summary::default(), None);
+        let reading = read::Stopwatch::default();
+        if sees {
+            let mouth = read::mouth(reader.roi, reader.detector)?;
+            let mut pipeline =
+                read::open(clip, mouth, reader.image_fps, &reader.pipeline, &reading)?;
+            for crop in &mut pipeline {
+                let crop = crop?;
+                if utterance.crops.is_empty() {
+                    utterance.start_us = crop.timestamp_us;
+                }
+                utterance.crops.extend_from_slice(&crop.pixels[..]);
+                if pipeline_is_full(&utterance, most) {
+                    bail!("longer than the {most} frames that the model reads; cut the clip");
+                }
+            }
+            summary = pipeline.summary();
+            damage = pipeline.damage().map(Into::into);
+        }
+        if hears {
+            utterance.samples = read::sound(clip, most, &reading)?;
+            if !sees {
+                summary.frames = (utterance.samples.len() / 640) as u64;
+                summary.end_us = summary.frames * 40_000;
+            }
+        }
+        let began = Instant::now();
+        let transcript = sentences.read(&utterance)?;
+        Ok(Read {
+            transcript,
+            summary,
+            damage,
+            video_s: summary.end_us as f64 / 1e6,
+            total_s: start.elapsed().as_secs_f64(),
+            reading_s: reading.seconds(),
+            computing_s: began.elapsed().as_secs_f64(),
+        })
+    })
+}
+
+/// Whether an utterance has more frames than the model reads.
+fn pipeline_is_full(utterance: &Utterance, most: usize) -> bool {
+    utterance.crops.len() > most * PATCH * PATCH
+}
+
+/// Reads all clips and prints what came of them.
+fn report(arguments: &Transcribe, mut read: impl FnMut(&Path) -> Result<Read>) -> Result<ExitCode> {
     let (mut failed, mut printed) = (false, Ok(()));
     for clip in &arguments.clips {
-        let result = reader.read(&mut recogniser, clip);
+        let result = read(clip);
         failed |= result.is_err();
         let line = match (&result, arguments.json) {
             (Ok(read), true) => Some(read.json(clip)?),

@@ -3,6 +3,8 @@
 //! The trainer writes the names and shapes of [`checkpoint`], the quantiser turns them into those of [`model`], and
 //! the engine refuses a file that lacks one of the latter. Shapes are row-major, outermost first.
 
+pub mod auto_avsr;
+
 use crate::gguf::DType;
 use crate::names::TensorName;
 use crate::panels;
@@ -41,42 +43,52 @@ pub fn model<E>(
     weights: Weights,
     mut visit: impl FnMut(&str, &[usize], DType) -> Result<(), E>,
 ) -> Result<(), E> {
-    walk(
-        spec,
-        &mut |name, shape, part| match (part, stored(weights, name)) {
-            (Part::BatchNorm, _) => Ok(()),
-            (Part::Matrix, stored @ (Weights::Int8 | Weights::Int4)) => {
-                let stem = name.strip_suffix("weight").unwrap_or(name);
-                let rows = &shape[..1];
-                let inputs = shape[1..].iter().product();
-                let packed = match stored {
-                    Weights::Int4 => panels::int4::shape(shape[0], inputs),
-                    _ => panels::shape(shape[0], inputs),
-                };
-                visit(name, &packed, DType::I8)?;
-                visit(
-                    &TensorName::new(format_args!("{stem}scale")),
-                    rows,
-                    DType::F32,
-                )?;
-                visit(
-                    &TensorName::new(format_args!("{stem}colsum")),
-                    rows,
-                    DType::I32,
-                )
-            }
-            (Part::Matrix, Weights::F32) | (Part::Vector | Part::Taps | Part::Folded, _) => {
-                visit(name, shape, DType::F32)
-            }
-        },
-    )
+    walk(spec, &mut |name, shape, part| {
+        stored_parts(weights, name, shape, part, &mut visit)
+    })
+}
+
+/// The tensors of a model file that a tensor of the table becomes.
+fn stored_parts<E>(
+    weights: Weights,
+    name: &str,
+    shape: &[usize],
+    part: Part,
+    visit: &mut impl FnMut(&str, &[usize], DType) -> Result<(), E>,
+) -> Result<(), E> {
+    match (part, stored(weights, name)) {
+        (Part::BatchNorm, _) => Ok(()),
+        (Part::Matrix, stored @ (Weights::Int8 | Weights::Int4)) => {
+            let stem = name.strip_suffix("weight").unwrap_or(name);
+            let rows = &shape[..1];
+            let inputs = shape[1..].iter().product();
+            let packed = match stored {
+                Weights::Int4 => panels::int4::shape(shape[0], inputs),
+                _ => panels::shape(shape[0], inputs),
+            };
+            visit(name, &packed, DType::I8)?;
+            visit(
+                &TensorName::new(format_args!("{stem}scale")),
+                rows,
+                DType::F32,
+            )?;
+            visit(
+                &TensorName::new(format_args!("{stem}colsum")),
+                rows,
+                DType::I32,
+            )
+        }
+        (Part::Matrix, Weights::F32) | (Part::Vector | Part::Taps | Part::Folded, _) => {
+            visit(name, shape, DType::F32)
+        }
+    }
 }
 
 /// How a model of these weights stores the matrix of this name (or of a name that begins so): in an int4 model only the
 /// encoder's blocks have four bits (`SPEC.md`, section 3).
 pub fn stored(weights: Weights, name: &str) -> Weights {
     match weights {
-        Weights::Int4 if !name.starts_with("encoder.") => Weights::Int8,
+        Weights::Int4 if !name.contains("encoder.") => Weights::Int8,
         weights => weights,
     }
 }
@@ -126,8 +138,16 @@ type Visit<'v, E> = dyn FnMut(&str, &[usize], Part) -> Result<(), E> + 'v;
 fn walk<E>(spec: &Conformer<'_>, visit: &mut Visit<'_, E>) -> Result<(), E> {
     let d = spec.encoder.d_model as usize;
     frontend(spec, visit)?;
-    for block in 0..spec.encoder.blocks {
-        encoder_block(spec, block, visit)?;
+    let e = &spec.encoder;
+    let dims = BlockDims {
+        d,
+        ff: e.ff as usize,
+        heads: e.heads as usize,
+        kernel: e.conv_kernel as usize,
+    };
+    for block in 0..e.blocks {
+        // Used once, when a model is loaded, to fill the table of positions: not worth quantising.
+        encoder_block(format_args!("encoder.{block}"), dims, Part::Vector, visit)?;
     }
     norm(format_args!("encoder.norm"), d, visit)?;
     linear(format_args!("ctc"), spec.tokens.len(), d, visit)
@@ -156,45 +176,60 @@ fn frontend<E>(spec: &Conformer<'_>, visit: &mut Visit<'_, E>) -> Result<(), E> 
     )
 }
 
-fn encoder_block<E>(spec: &Conformer<'_>, b: u32, visit: &mut Visit<'_, E>) -> Result<(), E> {
-    let e = &spec.encoder;
-    let (d, ff, kernel) = (e.d_model as usize, e.ff as usize, e.conv_kernel as usize);
-    let (heads, head_dim) = (e.heads as usize, e.head_dim() as usize);
+/// Sizes of a conformer block.
+#[derive(Clone, Copy)]
+struct BlockDims {
+    d: usize,
+    ff: usize,
+    heads: usize,
+    kernel: usize,
+}
 
+/// A conformer block; `positions` is what becomes of the projection of positions.
+fn encoder_block<E>(
+    stem: core::fmt::Arguments<'_>,
+    BlockDims {
+        d,
+        ff,
+        heads,
+        kernel,
+    }: BlockDims,
+    positions: Part,
+    visit: &mut Visit<'_, E>,
+) -> Result<(), E> {
     for half in ["ff1", "ff2"] {
-        norm(format_args!("encoder.{b}.{half}.norm"), d, visit)?;
-        linear(format_args!("encoder.{b}.{half}.up"), ff, d, visit)?;
-        linear(format_args!("encoder.{b}.{half}.down"), d, ff, visit)?;
+        norm(format_args!("{stem}.{half}.norm"), d, visit)?;
+        linear(format_args!("{stem}.{half}.up"), ff, d, visit)?;
+        linear(format_args!("{stem}.{half}.down"), d, ff, visit)?;
     }
 
-    norm(format_args!("encoder.{b}.att.norm"), d, visit)?;
+    norm(format_args!("{stem}.att.norm"), d, visit)?;
     for projection in ["q", "k", "v", "out"] {
-        linear(format_args!("encoder.{b}.att.{projection}"), d, d, visit)?;
+        linear(format_args!("{stem}.att.{projection}"), d, d, visit)?;
     }
-    // Used once, when a model is loaded, to fill the table of positions: not worth quantising.
     visit(
-        &TensorName::new(format_args!("encoder.{b}.att.pos.weight")),
+        &TensorName::new(format_args!("{stem}.att.pos.weight")),
         &[d, d],
-        Part::Vector,
+        positions,
     )?;
     for bias in ["bias_u", "bias_v"] {
-        let name = TensorName::new(format_args!("encoder.{b}.att.{bias}"));
-        visit(&name, &[heads, head_dim], Part::Vector)?;
+        let name = TensorName::new(format_args!("{stem}.att.{bias}"));
+        visit(&name, &[heads, d / heads.max(1)], Part::Vector)?;
     }
 
-    norm(format_args!("encoder.{b}.conv.norm"), d, visit)?;
-    linear(format_args!("encoder.{b}.conv.pointwise1"), 2 * d, d, visit)?;
-    let depthwise = TensorName::new(format_args!("encoder.{b}.conv.depthwise.weight"));
+    norm(format_args!("{stem}.conv.norm"), d, visit)?;
+    linear(format_args!("{stem}.conv.pointwise1"), 2 * d, d, visit)?;
+    let depthwise = TensorName::new(format_args!("{stem}.conv.depthwise.weight"));
     visit(&depthwise, &[kernel, d], Part::Taps)?;
     visit(
-        &TensorName::new(format_args!("encoder.{b}.conv.depthwise.bias")),
+        &TensorName::new(format_args!("{stem}.conv.depthwise.bias")),
         &[d],
         Part::Vector,
     )?;
-    batch_norm(format_args!("encoder.{b}.conv.bn"), d, visit)?;
-    linear(format_args!("encoder.{b}.conv.pointwise2"), d, d, visit)?;
+    batch_norm(format_args!("{stem}.conv.bn"), d, visit)?;
+    linear(format_args!("{stem}.conv.pointwise2"), d, d, visit)?;
 
-    norm(format_args!("encoder.{b}.norm"), d, visit)
+    norm(format_args!("{stem}.norm"), d, visit)
 }
 
 fn linear<E>(

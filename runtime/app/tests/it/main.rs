@@ -1,5 +1,6 @@
 //! The command as its users meet it: the real binary, its output, its exit code.
 
+mod auto_avsr;
 mod bad_clips;
 mod bad_models;
 mod common;

@@ -6,8 +6,12 @@
 //! [`ctc::align`]. What the grammar allows is an acceptor over the model's tokens
 //! ([`graph::TokenGraph`]), and the search knows nothing else about it.
 //!
+//! [`attention`] searches with a transformer decoder beside CTC, for models of Auto-AVSR.
+//!
 //! All of it is a function of logits and time stamps: it does not know the model that made them.
 
+#[cfg(feature = "alloc")]
+pub mod attention;
 pub mod ctc;
 #[cfg(feature = "alloc")]
 mod decoder;

@@ -13,7 +13,7 @@ use super::attention::slots::{
     Heads, ValueSlots, VectorSlots, slots_for, value_sizes, vector_sizes,
 };
 use super::attention::{
-    Attended, AttendedInt8, Int8Attention, Int8Scratch, Mask, Reach, RelativeAttention,
+    Attended, AttendedInt8, Int8Attention, Int8Scratch, Mask, Reach, RelativeAttention, Shift,
 };
 use super::depthwise::{Depthwise, Frames};
 use super::elementwise::Activation;
@@ -322,23 +322,29 @@ fn attention(k: &dyn Kernels) -> Result<(), String> {
             bias_v: &bias_v,
             positions: &positions,
             mask,
+            shift: Shift::Latest,
             scale: 0.7,
         };
         let [q, keys, v] = [1, 2, 3].map(|seed| noise(seed, frames * d));
-        let what = ("attention", frames, heads, d_k, mask);
-        same_floats(k, &what, frames * d, |k, y| {
-            y.copy_from_slice(&q);
-            let (mut queries, mut scores) = (vec![0.0; 2 * d_k], vec![0.0; frames]);
-            let x = Attended {
-                q: y,
-                keys: &keys,
-                key_stride: frames,
-                v: &v,
-                queries: &mut queries,
-                scores: &mut scores,
-            };
-            k.attend(&layer, x);
-        })?;
+        let whole = mask.seen(0, frames) == (0..frames) && mask.reach().left + 1 == frames;
+        let shifts = [Shift::Latest, Shift::Legacy].into_iter();
+        for shift in shifts.take(if whole { 2 } else { 1 }) {
+            let what = ("attention", frames, heads, d_k, mask, shift);
+            same_floats(k, &what, frames * d, |k, y| {
+                y.copy_from_slice(&q);
+                let (mut queries, mut scores) = (vec![0.0; 2 * d_k], vec![0.0; frames]);
+                let x = Attended {
+                    q: y,
+                    keys: &keys,
+                    key_stride: frames,
+                    v: &v,
+                    queries: &mut queries,
+                    scores: &mut scores,
+                    weights: &mut [],
+                };
+                k.attend(&RelativeAttention { shift, ..layer }, x);
+            })?;
+        }
         let case = Int8Case::new(heads, d_k, mask, frames, 1);
         for (rows, slots) in [(frames, frames), (frames.min(4), frames + 5)] {
             let what = ("int8 attention", frames, heads, d_k, mask, rows);

@@ -7,16 +7,15 @@ pub(crate) mod dims;
 pub(crate) mod encoder;
 pub(crate) mod frontend;
 pub(crate) mod linear;
-mod load;
-#[cfg(test)]
-mod parity;
+pub(crate) mod load;
 pub(crate) mod plan;
 
 use viseme_format::gguf::{KEY_SHA256, Reader, Value};
+use viseme_format::layout;
 use viseme_format::spec::ModelSpec;
 
 use dims::Dims;
-use encoder::{Block, Norm, ROWS, Shared, fill_positions};
+use encoder::{Block, Norm, ROWS, Shared, Watch, fill_positions};
 use frontend::Frontend;
 use linear::Linear;
 use load::Tensors;
@@ -24,7 +23,7 @@ pub use load::{LoadError, Shape};
 use plan::{Buffers, Plan};
 
 use crate::kernels::Kernels;
-use crate::kernels::attention::Mask;
+use crate::kernels::attention::{Mask, Shift};
 use crate::parts::{copy, first, first_mut, part, part_mut};
 
 /// Most conformer blocks: 16. The largest Auto-AVSR encoders have 12.
@@ -71,7 +70,11 @@ impl<'a> Model<'a> {
         };
         let mut blocks = [const { None }; MAX_BLOCKS];
         for (b, block) in blocks.iter_mut().take(dims.blocks).enumerate() {
-            *block = Some(Block::load(&tensors, b, &dims)?);
+            *block = Some(Block::load(
+                &tensors,
+                format_args!("encoder.{b}"),
+                dims.block(),
+            )?);
         }
         let model = Model {
             spec,
@@ -82,7 +85,9 @@ impl<'a> Model<'a> {
             ctc: tensors.linear(format_args!("ctc"), &[dims.vocab, dims.d])?,
             identity: identity(&file),
         };
-        tensors.no_others(&spec)?;
+        let conformer = spec.conformer()?;
+        tensors
+            .no_others(|visit| layout::model(conformer, spec.weights, |name, _, _| visit(name)))?;
         Ok(model)
     }
 
@@ -142,7 +147,11 @@ impl<'a> Model<'a> {
             activation,
             eps,
             int8,
+            int8_attention: int8,
             mask,
+            shift: Shift::Latest,
+            rows: ROWS,
+            watch: Watch::default(),
         }
     }
 
@@ -150,10 +159,13 @@ impl<'a> Model<'a> {
     pub(crate) fn fill_positions(&self, shared: &Shared<'_>, buffers: &mut Buffers<'_>) {
         let layers = self.blocks().map(|block| &block.att);
         let Buffers {
-            memories, encoder, ..
+            memories,
+            encoder,
+            quant,
+            ..
         } = buffers;
         let put = |b, first, rows: &[f32]| memories.block(b).put_positions(shared, first, rows);
-        fill_positions(shared, layers, put, encoder);
+        fill_positions(shared, layers, put, encoder, quant);
     }
 
     /// The front-end's vector of frame `t`, of which crop `last` is the last there is, into row `row` of the features.

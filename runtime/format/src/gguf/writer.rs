@@ -210,14 +210,23 @@ impl Writer {
     ///
     /// # Errors
     /// [`WriteError::TooLarge`] when the header as a whole is over the reader's limit.
-    pub fn finish(mut self) -> Result<Vec<u8>, WriteError> {
+    pub fn finish(self) -> Result<Vec<u8>, WriteError> {
+        let [mut file, mut data] = self.finish_parts()?;
+        file.append(&mut data);
+        Ok(file)
+    }
+
+    /// The file as two parts, one after the other: large models need not be in memory twice.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_parts(mut self) -> Result<[Vec<u8>; 2], WriteError> {
         let hex = digest(&self.data);
         let hex: String = hex.iter().map(|&digit| char::from(digit)).collect();
         self.u32(KEY_ALIGNMENT, ALIGNMENT as u32)?;
         self.str(KEY_SHA256, &hex)?;
 
-        let mut file =
-            Vec::with_capacity(self.entries.len() + self.infos.len() + self.data.len() + 256);
+        let mut file = Vec::with_capacity(self.entries.len() + self.infos.len() + 256);
         file.extend_from_slice(b"GGUF");
         file.extend(3u32.to_le_bytes());
         file.extend((self.names.len() as u64).to_le_bytes());
@@ -228,8 +237,7 @@ impl Writer {
             return Err(WriteError::TooLarge("the metadata".to_owned()));
         }
         pad(&mut file);
-        file.append(&mut self.data);
-        Ok(file)
+        Ok([file, self.data])
     }
 
     fn scalar(&mut self, key: &str, kind: ValueType, bytes: &[u8]) -> Result<(), WriteError> {

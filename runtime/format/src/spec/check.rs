@@ -10,6 +10,7 @@ const MAX_ROW: u32 = 32_768;
 pub(super) fn spec(spec: &ModelSpec<'_>) -> Result<(), SpecError> {
     match &spec.family {
         Family::Conformer(conformer) => check_conformer(conformer, spec.modality),
+        Family::AutoAvsr(model) => auto_avsr::check(model, spec.modality),
         Family::Yunet(yunet) => check_yunet(yunet),
     }
 }
@@ -36,7 +37,7 @@ fn check_conformer(c: &Conformer<'_>, modality: Modality) -> Result<(), SpecErro
     }
 }
 
-fn check_crop(crop: &Crop) -> Result<(), SpecError> {
+pub(super) fn check_crop(crop: &Crop) -> Result<(), SpecError> {
     ensure(
         (1..=1024).contains(&crop.canvas),
         "viseme.crop.canvas",
@@ -168,7 +169,7 @@ fn check_encoder(e: &Encoder) -> Result<(), SpecError> {
     )
 }
 
-fn check_tokens(tokens: &Tokens<'_>) -> Result<(), SpecError> {
+pub(super) fn check_tokens(tokens: &Tokens<'_>) -> Result<(), SpecError> {
     let key = "viseme.tokens.list";
     ensure(
         (2..=65_536).contains(&tokens.len()),
@@ -231,7 +232,7 @@ fn check_yunet(yunet: &Yunet) -> Result<(), SpecError> {
     )
 }
 
-fn ensure(holds: bool, key: &'static str, want: &'static str) -> Result<(), SpecError> {
+pub(super) fn ensure(holds: bool, key: &'static str, want: &'static str) -> Result<(), SpecError> {
     if holds { Ok(()) } else { out(key, want) }
 }
 

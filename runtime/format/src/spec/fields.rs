@@ -66,9 +66,10 @@ pub(super) fn read<'a>(source: &impl Source<'a>) -> Result<ModelSpec<'a>, SpecEr
         arena_bytes: source.u64("viseme.arena_bytes")?.unwrap_or(0),
         family: match family {
             "viseme-conformer" => Family::Conformer(read_conformer(source)?),
+            "viseme-auto-avsr" => Family::AutoAvsr(auto_avsr::read(source)?),
             "viseme-yunet" => Family::Yunet(read_yunet(source)?),
             _ => {
-                let want = "viseme-conformer or viseme-yunet";
+                let want = "viseme-conformer, viseme-auto-avsr or viseme-yunet";
                 return Err(SpecError::OutOfRange {
                     key: "general.architecture",
                     want,
@@ -84,14 +85,7 @@ fn read_conformer<'a>(source: &impl Source<'a>) -> Result<Conformer<'a>, SpecErr
     let f32 = |key| need(key, |key| source.f32(key));
     Ok(Conformer {
         fps: f32("viseme.fps")?,
-        crop: Crop {
-            canvas: u32("viseme.crop.canvas")?,
-            patch: u32("viseme.crop.patch")?,
-            size: u32("viseme.crop.size")?,
-            mean: f32("viseme.crop.mean")?,
-            std: f32("viseme.crop.std")?,
-            smooth: u32("viseme.crop.smooth")?,
-        },
+        crop: read_crop(source)?,
         frontend: read_frontend(source)?,
         encoder: Encoder {
             blocks: u32("viseme.encoder.blocks")?,
@@ -129,6 +123,19 @@ fn read_conformer<'a>(source: &impl Source<'a>) -> Result<Conformer<'a>, SpecErr
             "word, char or piece",
         )?,
         tokens: need("viseme.tokens.list", |key| source.tokens(key))?,
+    })
+}
+
+pub(super) fn read_crop<'a>(source: &impl Source<'a>) -> Result<Crop, SpecError> {
+    let u32 = |key| need(key, |key| source.u32(key));
+    let f32 = |key| need(key, |key| source.f32(key));
+    Ok(Crop {
+        canvas: u32("viseme.crop.canvas")?,
+        patch: u32("viseme.crop.patch")?,
+        size: u32("viseme.crop.size")?,
+        mean: f32("viseme.crop.mean")?,
+        std: f32("viseme.crop.std")?,
+        smooth: u32("viseme.crop.smooth")?,
     })
 }
 
@@ -187,6 +194,7 @@ fn read_yunet<'a>(source: &impl Source<'a>) -> Result<Yunet, SpecError> {
 pub(super) fn write(spec: &ModelSpec<'_>, sink: &mut impl Sink) -> Result<(), WriteError> {
     let architecture = match spec.family {
         Family::Conformer(_) => "viseme-conformer",
+        Family::AutoAvsr(_) => "viseme-auto-avsr",
         Family::Yunet(_) => "viseme-yunet",
     };
     sink.str("general.architecture", architecture)?;
@@ -202,6 +210,7 @@ pub(super) fn write(spec: &ModelSpec<'_>, sink: &mut impl Sink) -> Result<(), Wr
     sink.u64("viseme.arena_bytes", spec.arena_bytes)?;
     match &spec.family {
         Family::Conformer(conformer) => write_conformer(conformer, sink),
+        Family::AutoAvsr(model) => auto_avsr::write(model, sink),
         Family::Yunet(yunet) => {
             sink.u32("viseme.yunet.input_multiple", yunet.input_multiple)?;
             sink.u32s("viseme.yunet.strides", yunet.strides())
@@ -214,12 +223,7 @@ fn write_conformer(c: &Conformer<'_>, sink: &mut impl Sink) -> Result<(), WriteE
     sink.f32("viseme.fps", c.fps)?;
     sink.u32("viseme.max_frames", c.max_frames)?;
 
-    sink.u32("viseme.crop.canvas", c.crop.canvas)?;
-    sink.u32("viseme.crop.patch", c.crop.patch)?;
-    sink.u32("viseme.crop.size", c.crop.size)?;
-    sink.f32("viseme.crop.mean", c.crop.mean)?;
-    sink.f32("viseme.crop.std", c.crop.std)?;
-    sink.u32("viseme.crop.smooth", c.crop.smooth)?;
+    write_crop(&c.crop, sink)?;
 
     let mut column = |key, get: fn(&Stage) -> u32| {
         let values = c.frontend.stages.each_ref().map(get);
@@ -258,6 +262,16 @@ fn write_conformer(c: &Conformer<'_>, sink: &mut impl Sink) -> Result<(), WriteE
     sink.tokens("viseme.tokens.list", &c.tokens)
 }
 
+#[cfg(feature = "alloc")]
+pub(super) fn write_crop(crop: &Crop, sink: &mut impl Sink) -> Result<(), WriteError> {
+    sink.u32("viseme.crop.canvas", crop.canvas)?;
+    sink.u32("viseme.crop.patch", crop.patch)?;
+    sink.u32("viseme.crop.size", crop.size)?;
+    sink.f32("viseme.crop.mean", crop.mean)?;
+    sink.f32("viseme.crop.std", crop.std)?;
+    sink.u32("viseme.crop.smooth", crop.smooth)
+}
+
 const MODALITIES: [(&str, Modality); 3] = [
     ("video", Modality::Video),
     ("audio", Modality::Audio),
@@ -276,7 +290,7 @@ const TOKEN_KINDS: [(&str, TokenKind); 3] = [
     ("piece", TokenKind::Piece),
 ];
 
-fn need<T>(
+pub(super) fn need<T>(
     key: &'static str,
     get: impl FnOnce(&'static str) -> Result<Option<T>, SpecError>,
 ) -> Result<T, SpecError> {
@@ -297,7 +311,7 @@ fn list<'a>(
     }
 }
 
-fn choice<'a, T: Copy>(
+pub(super) fn choice<'a, T: Copy>(
     source: &impl Source<'a>,
     key: &'static str,
     choices: &[(&str, T)],
@@ -311,7 +325,7 @@ fn choice<'a, T: Copy>(
 }
 
 #[cfg(feature = "alloc")]
-fn text<T: PartialEq>(choices: &[(&'static str, T)], value: T) -> &'static str {
+pub(super) fn text<T: PartialEq>(choices: &[(&'static str, T)], value: T) -> &'static str {
     choices
         .iter()
         .find(|choice| choice.1 == value)

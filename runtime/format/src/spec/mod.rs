@@ -4,6 +4,7 @@
 //! before any memory is planned for it. The same reading and writing code serves GGUF metadata and, with feature
 //! `json`, the `spec.json` beside a trainer checkpoint.
 
+pub mod auto_avsr;
 mod check;
 mod fields;
 #[cfg(feature = "json")]
@@ -12,6 +13,7 @@ mod tokens;
 
 use core::fmt;
 
+pub use auto_avsr::AutoAvsr;
 pub use tokens::Tokens;
 
 use crate::gguf::Reader;
@@ -56,6 +58,8 @@ pub struct ModelSpec<'a> {
 pub enum Family<'a> {
     /// `viseme-conformer`: convolutional front-end, conformer encoder (Gulati et al. 2020), CTC head.
     Conformer(Conformer<'a>),
+    /// `viseme-auto-avsr`: a model of Auto-AVSR.
+    AutoAvsr(AutoAvsr<'a>),
     /// `viseme-yunet`: the YuNet face detector (Wu, Peng, Yu 2023).
     Yunet(Yunet),
 }
@@ -264,8 +268,21 @@ impl<'a> ModelSpec<'a> {
     pub fn conformer(&self) -> Result<&Conformer<'a>, SpecError> {
         match &self.family {
             Family::Conformer(conformer) => Ok(conformer),
-            Family::Yunet(_) => Err(SpecError::WrongFamily {
+            _ => Err(SpecError::WrongFamily {
                 want: "viseme-conformer",
+            }),
+        }
+    }
+
+    /// The part of a model of Auto-AVSR.
+    ///
+    /// # Errors
+    /// [`SpecError::WrongFamily`] for other models.
+    pub fn auto_avsr(&self) -> Result<&AutoAvsr<'a>, SpecError> {
+        match &self.family {
+            Family::AutoAvsr(model) => Ok(model),
+            _ => Err(SpecError::WrongFamily {
+                want: "viseme-auto-avsr",
             }),
         }
     }
@@ -277,7 +294,7 @@ impl<'a> ModelSpec<'a> {
     pub fn yunet(&self) -> Result<&Yunet, SpecError> {
         match &self.family {
             Family::Yunet(yunet) => Ok(yunet),
-            Family::Conformer(_) => Err(SpecError::WrongFamily {
+            _ => Err(SpecError::WrongFamily {
                 want: "viseme-yunet",
             }),
         }

@@ -1,9 +1,9 @@
 //! Attention in f32.
 
-use super::Mask;
+use super::{Mask, Shift};
 use crate::kernels::eight::Eight;
 use crate::kernels::norm::softmax;
-use crate::parts::{first_mut, part, part_mut};
+use crate::parts::{copy, first_mut, part, part_mut};
 
 /// What one attention layer needs besides its inputs.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +15,12 @@ pub struct RelativeAttention<'a> {
     /// Added to the queries that meet positions, [H, d_k].
     pub bias_v: &'a [f32],
     /// Projected position vectors, transposed: [d, span] of the mask's reach; column m is the offset
-    /// i − j = left − m of query i from key j, so that it grows with j.
+    /// i − j = left − m of query i from key j, so that it grows with j. With [`Shift::Legacy`] [d, left + 1].
     pub positions: &'a [f32],
     /// Which keys a query sees.
     pub mask: Mask,
+    /// Which column a query meets.
+    pub shift: Shift,
     /// 1 / sqrt(d_k).
     pub scale: f32,
 }
@@ -38,6 +40,8 @@ pub struct Attended<'x> {
     pub queries: &'x mut [f32],
     /// Scratch of `frames` elements.
     pub scores: &'x mut [f32],
+    /// Weights after the softmax, [H, frames, frames], for those who ask; else empty.
+    pub weights: &'x mut [f32],
 }
 
 impl RelativeAttention<'_> {
@@ -55,6 +59,7 @@ impl RelativeAttention<'_> {
             v,
             queries,
             scores,
+            weights,
         } = x;
         let d = self.bias_u.len();
         let d_k = d / self.heads.max(1);
@@ -67,9 +72,18 @@ impl RelativeAttention<'_> {
             for i in 0..frames {
                 let seen = self.mask.seen(i, frames);
                 let scores = first_mut(scores, seen.len());
-                let query = part_mut(q, i * d + at, d_k);
-                self.score(at, i, seen.start, query, keys, key_stride, queries, scores);
+                if self.shift == Shift::Latest {
+                    let query = part(q, i * d + at, d_k);
+                    self.score(at, i, seen.start, query, keys, key_stride, queries, scores);
+                } else {
+                    self.score_legacy(at, i, q, keys, key_stride, scores);
+                }
                 softmax::<V>(scores);
+                if !weights.is_empty() {
+                    let row = (head * frames + i) * frames + seen.start;
+                    copy(scores, part_mut(weights, row, seen.len()));
+                }
+                let query = part_mut(q, i * d + at, d_k);
                 let values = part(v, seen.start * d, seen.len() * d).chunks_exact(d);
                 weigh(scores, values.map(|v| part(v, at, d_k)), query);
             }
@@ -120,6 +134,44 @@ impl RelativeAttention<'_> {
         for (u, v) in last_u.iter().zip(last_v) {
             for (s, (k, p)) in scores.iter_mut().zip(element(d_k - 1)) {
                 *s = *s + u * k + v * p;
+            }
+        }
+        for s in scores {
+            *s *= self.scale;
+        }
+    }
+
+    /// [`Self::score`] with [`Shift::Legacy`]: of query `i` of `q` against all keys.
+    #[inline(always)]
+    fn score_legacy(
+        &self,
+        at: usize,
+        i: usize,
+        q: &[f32],
+        keys: &[f32],
+        key_stride: usize,
+        scores: &mut [f32],
+    ) {
+        let d = self.bias_u.len();
+        let d_k = d / self.heads.max(1);
+        let (frames, columns) = (scores.len(), self.mask.reach().left + 1);
+        scores.fill(0.0);
+        for c in at..at + d_k {
+            let element = |all: &[f32], i: usize| all.get(i).copied().unwrap_or(0.0);
+            let query = element(q, i * d + c);
+            let u = query + element(self.bias_u, c);
+            for (s, k) in scores.iter_mut().zip(part(keys, c * key_stride, frames)) {
+                *s += u * k;
+            }
+            let table = part(self.positions, c * columns, columns);
+            let v = query + element(self.bias_v, c);
+            let near = part(table, columns - 1 - i, i + 1);
+            for (s, p) in scores.iter_mut().zip(near) {
+                *s += v * p;
+            }
+            let v = element(q, (i + 1) * d + c) + element(self.bias_v, c);
+            for (s, p) in scores.iter_mut().skip(i + 2).zip(table) {
+                *s += v * p;
             }
         }
         for s in scores {
@@ -188,6 +240,7 @@ mod tests {
                 bias_v: &bias_v,
                 positions: &positions,
                 mask: Mask::Reach(reach),
+                shift: Shift::Latest,
                 scale: 0.7,
             };
             let mut got = q.clone();
@@ -199,6 +252,7 @@ mod tests {
                 v: &v,
                 queries: &mut queries,
                 scores: &mut scores,
+                weights: &mut [],
             });
             for i in 0..frames {
                 for h in 0..heads {

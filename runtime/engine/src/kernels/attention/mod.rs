@@ -30,6 +30,17 @@ pub enum Mask {
     },
 }
 
+/// Which row of a table of positions a query meets at a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shift {
+    /// That of the distance between them.
+    Latest,
+    /// The one that ESPnet's first version found by shifting a matrix with as many columns as keys, which is right up
+    /// to the key beside the query: query i meets at key j <= i column T − 1 − i + j, nothing at j = i + 1, and beyond
+    /// it query i + 1 meets column j − i − 2. T is the number of keys; only for whole utterances.
+    Legacy,
+}
+
 /// Distances to the left and right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {

@@ -3,6 +3,7 @@
 use viseme_format::spec::{self, MAX_STAGES, ModelSpec, Weights};
 
 use super::MAX_BLOCKS;
+use super::encoder::BlockDims;
 use super::load::LoadError;
 use crate::kernels::MAX_INPUTS;
 use crate::kernels::attention::slots::Heads;
@@ -31,7 +32,8 @@ pub(crate) struct Stage {
 impl Stage {
     /// Values of the input map.
     pub fn input_len(&self) -> usize {
-        self.windows.size * self.windows.size * self.windows.channels
+        let [height, width] = self.windows.size;
+        height * width * self.windows.channels
     }
 
     /// Values of the output map.
@@ -130,6 +132,17 @@ impl Dims {
         Ok(dims)
     }
 
+    /// The sizes of its blocks.
+    pub fn block(&self) -> BlockDims {
+        BlockDims {
+            d: self.d,
+            ff: self.ff,
+            heads: self.heads,
+            kernel: self.kernel,
+            packed_positions: false,
+        }
+    }
+
     /// The convolutions in order.
     pub fn stages(&self) -> &[Stage] {
         first(&self.stages, self.stage_count)
@@ -164,17 +177,13 @@ impl Dims {
 const DEFAULT_LEFT: usize = 64;
 
 fn stage(from: &spec::Stage, side: usize, channels: usize) -> Option<Stage> {
-    let windows = Windows {
-        size: side + 2 * from.pad as usize,
-        channels,
-        kernel: from.kernel as usize,
-        stride: from.stride as usize,
-    };
+    let size = side + 2 * from.pad as usize;
+    let windows = Windows::square(size, channels, from.kernel as usize, from.stride as usize);
     let inputs = windows.values()?;
     (inputs <= MAX_INPUTS).then_some(Stage {
         windows,
         channels: from.channels as usize,
-        side: windows.count()?,
+        side: windows.count()?[0],
         inputs,
         band: windows.band()?,
         pad: from.pad as usize,

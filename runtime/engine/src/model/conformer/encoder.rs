@@ -5,8 +5,8 @@
 //! x += 0.5 · FF1(LN(x));  x += MHA(LN(x));  x += Conv(LN(x));  x += 0.5 · FF2(LN(x));  x = LN(x)
 //! ```
 //!
-//! Everything but attention and the depthwise convolution works on [`ROWS`] frames at a time, so
-//! that the wide intermediates stay in the cache and the arena stays small. No result depends on
+//! Everything but attention and the depthwise convolution works on some frames at a time ([`ROWS`] in small
+//! models), so that the wide intermediates stay in the cache and the arena stays small. No result depends on
 //! that number: each row is quantised and summed by itself.
 //!
 //! A whole utterance and a step of a stream run the same code. What a block needs of frames before
@@ -14,12 +14,11 @@
 
 use core::fmt::Arguments;
 
-use super::dims::Dims;
-use super::linear::{Linear, QuantBuffer};
+use super::linear::{Linear, QuantBuffer, Weight};
 use super::load::{LoadError, Tensors};
 use crate::kernels::attention::slots::{Heads, ValueSlots, VectorSlots};
 use crate::kernels::attention::{
-    Attended, AttendedInt8, Int8Attention, Int8Scratch, Mask, RelativeAttention,
+    Attended, AttendedInt8, Int8Attention, Int8Scratch, Mask, RelativeAttention, Shift,
 };
 use crate::kernels::depthwise::{Depthwise, Frames};
 use crate::kernels::elementwise::{Activation, transpose_into};
@@ -27,7 +26,7 @@ use crate::kernels::{Kernels, WeightsF32};
 use crate::math;
 use crate::parts::{after, copy, first, first_mut, part_mut};
 
-/// Frames worked on at a time.
+/// Frames worked on at a time where all weights fit the caches.
 pub(crate) const ROWS: usize = 16;
 
 /// Weight and bias of a LayerNorm.
@@ -53,7 +52,8 @@ pub(crate) struct Attention<'a> {
     pub k: Linear<'a>,
     pub v: Linear<'a>,
     pub out: Linear<'a>,
-    pub pos: WeightsF32<'a>,
+    /// Without a bias.
+    pub pos: Linear<'a>,
     pub bias_u: &'a [f32],
     pub bias_v: &'a [f32],
 }
@@ -67,6 +67,17 @@ pub(crate) struct Convolution<'a> {
     pub depthwise: &'a [f32],
     pub depthwise_bias: &'a [f32],
     pub pointwise2: Linear<'a>,
+}
+
+/// Sizes of a conformer block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockDims {
+    pub d: usize,
+    pub ff: usize,
+    pub heads: Heads,
+    pub kernel: usize,
+    /// Whether the projection of positions has the precision of the matrices, or is f32.
+    pub packed_positions: bool,
 }
 
 /// One conformer block.
@@ -89,18 +100,49 @@ pub(crate) struct Shared<'k> {
     pub conv_left: usize,
     pub activation: Activation,
     pub eps: f32,
+    /// Whether matrices hold integers.
     pub int8: bool,
+    /// Whether attention computes with integers.
+    pub int8_attention: bool,
     pub mask: Mask,
+    pub shift: Shift,
+    /// Frames worked on at a time.
+    pub rows: usize,
+    pub watch: Watch<'k>,
+}
+
+/// Somebody who looks at what is computed on the way, in models that were imported.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Watch<'k>(pub Option<&'k dyn Watcher>);
+
+/// What it sees.
+pub(crate) trait Watcher {
+    /// Values of module `part`, of frame `first` and those after it.
+    fn see(&self, part: &'static str, first: usize, values: &[f32]);
+}
+
+impl Watch<'_> {
+    pub fn see(&self, part: &'static str, first: usize, values: &[f32]) {
+        if let Some(watcher) = self.0 {
+            watcher.see(part, first, values);
+        }
+    }
+}
+
+impl core::fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(if self.0.is_some() { "watched" } else { "" })
+    }
 }
 
 /// What one block keeps from one run to the next, and its table of positions.
 #[derive(Debug)]
 pub(crate) struct Memory<'s> {
-    /// f32 models: projected positions, transposed, see [`RelativeAttention::positions`].
+    /// f32 attention: projected positions, transposed, see [`RelativeAttention::positions`].
     pub positions: &'s mut [f32],
-    /// int8 models: projected positions, see [`Int8Attention::positions`].
+    /// int8 attention: projected positions, see [`Int8Attention::positions`].
     pub places: VectorSlots<'s>,
-    /// int8 models: keys and values, a ring.
+    /// int8 attention: keys and values, a ring.
     pub keys: VectorSlots<'s>,
     pub values: ValueSlots<'s>,
     /// What the depthwise convolution sees, [ring, d].
@@ -114,24 +156,35 @@ pub(crate) struct Scratch<'s> {
     pub q: &'s mut [f32],
     /// [frames, d].
     pub v: &'s mut [f32],
-    /// f32 models: [d, frames].
+    /// f32 attention: [d, frames].
     pub keys: &'s mut [f32],
-    /// [ROWS, d].
+    /// [rows, d].
     pub normed: &'s mut [f32],
-    /// [ROWS, max(ff, 2d)].
+    /// [rows, max(ff, 2d)].
     pub wide: &'s mut [f32],
-    /// f32 models: [2 · d_k].
+    /// f32 attention: [2 · d_k].
     pub queries: &'s mut [f32],
-    /// f32 models: [frames].
+    /// f32 attention: [frames].
     pub scores: &'s mut [f32],
-    /// int8 models.
+    /// Where f32 attention leaves its weights, [heads, frames, frames]; empty where nobody asks.
+    pub weights: &'s mut [f32],
+    /// int8 attention.
     pub attention: Int8Scratch<'s>,
 }
 
 impl Shared<'_> {
     /// Values of the frames that are worked on at a time. Never 0; so written, the compiler knows.
     pub fn batch(&self) -> usize {
-        (ROWS * self.d).max(1)
+        (self.rows * self.d).max(1)
+    }
+
+    /// Vectors of the table of positions.
+    pub fn columns(&self) -> usize {
+        let reach = self.mask.reach();
+        match self.shift {
+            Shift::Latest => reach.span(),
+            Shift::Legacy => reach.left + 1,
+        }
     }
 
     /// Frames in so many values.
@@ -156,8 +209,13 @@ impl<'a> Norm<'a> {
 }
 
 impl<'a> Block<'a> {
-    pub fn load(t: &Tensors<'_, 'a>, b: usize, dims: &Dims) -> Result<Self, LoadError> {
-        let Dims {
+    /// The block whose tensors begin with `stem`.
+    pub fn load(
+        t: &Tensors<'_, 'a>,
+        stem: Arguments<'_>,
+        dims: BlockDims,
+    ) -> Result<Self, LoadError> {
+        let BlockDims {
             d,
             ff,
             heads: Heads {
@@ -166,14 +224,12 @@ impl<'a> Block<'a> {
             },
             kernel,
             ..
-        } = *dims;
-        let norm = |name: &str| Norm::load(t, format_args!("encoder.{b}.{name}"), d);
+        } = dims;
+        let norm = |name: &str| Norm::load(t, format_args!("{stem}.{name}"), d);
         let linear = |name: &str, outputs, inputs| {
-            t.linear(format_args!("encoder.{b}.{name}"), &[outputs, inputs])
+            t.linear(format_args!("{stem}.{name}"), &[outputs, inputs])
         };
-        let floats =
-            |name: &str, shape: &[usize]| t.floats(format_args!("encoder.{b}.{name}"), shape);
-        let pos = floats("att.pos.weight", &[d, d])?;
+        let floats = |name: &str, shape: &[usize]| t.floats(format_args!("{stem}.{name}"), shape);
         Ok(Block {
             ff1: FeedForward {
                 norm: norm("ff1.norm")?,
@@ -186,7 +242,16 @@ impl<'a> Block<'a> {
                 k: linear("att.k", d, d)?,
                 v: linear("att.v", d, d)?,
                 out: linear("att.out", d, d)?,
-                pos: WeightsF32::new(pos, d).ok_or(LoadError::Unsupported("an empty encoder"))?,
+                pos: Linear {
+                    weight: if dims.packed_positions {
+                        t.matrix(format_args!("{stem}.att.pos"), &[d, d])?
+                    } else {
+                        let rows = floats("att.pos.weight", &[d, d])?;
+                        let rows = WeightsF32::new(rows, d);
+                        Weight::F32(rows.ok_or(LoadError::Unsupported("an empty encoder"))?)
+                    },
+                    bias: &[],
+                },
                 bias_u: floats("att.bias_u", &[heads, width])?,
                 bias_v: floats("att.bias_v", &[heads, width])?,
             },
@@ -217,10 +282,10 @@ impl<'a> Block<'a> {
         s: &mut Scratch<'_>,
         q: &mut QuantBuffer<'_>,
     ) {
-        self.ff1.run(shared, x, s, q);
+        self.ff1.run(shared, "ff_macaron", x, s, q);
         self.att.run(shared, memory, before, x, s, q);
         self.conv.run(shared, memory.gated, before, x, s, q);
-        self.ff2.run(shared, x, s, q);
+        self.ff2.run(shared, "ff", x, s, q);
         for x in x.chunks_mut(shared.batch()) {
             let y = first_mut(s.normed, x.len());
             self.norm.run(shared.kernels, shared.eps, x, y);
@@ -231,16 +296,27 @@ impl<'a> Block<'a> {
 
 impl FeedForward<'_> {
     /// x += 0.5 · down(act(up(LN(x)))).
-    pub fn run(&self, c: &Shared<'_>, x: &mut [f32], s: &mut Scratch<'_>, q: &mut QuantBuffer<'_>) {
-        for x in x.chunks_mut(c.batch()) {
+    pub fn run(
+        &self,
+        c: &Shared<'_>,
+        part: &'static str,
+        x: &mut [f32],
+        s: &mut Scratch<'_>,
+        q: &mut QuantBuffer<'_>,
+    ) {
+        for (i, x) in x.chunks_mut(c.batch()).enumerate() {
             let normed = first_mut(s.normed, x.len());
             let wide = first_mut(s.wide, c.frames(x.len()) * c.ff);
             self.norm.run(c.kernels, c.eps, x, normed);
+            if part == "ff_macaron" {
+                c.watch.see("norm_ff_macaron", i * c.rows, normed);
+            }
             self.up
                 .run(c.kernels, q.load(c.kernels, c.int8, normed, c.d), wide);
             c.kernels.activate(c.activation, wide);
             self.down
                 .run(c.kernels, q.load(c.kernels, c.int8, wide, c.ff), normed);
+            c.watch.see(part, i * c.rows, normed);
             c.kernels.add_scaled(x, 0.5, normed);
         }
     }
@@ -266,27 +342,29 @@ impl Attention<'_> {
             self.q.run(c.kernels, rows, part_mut(s.q, at, x.len()));
             let other = first_mut(s.wide, x.len());
             self.k.run(c.kernels, rows, other);
-            if c.int8 {
-                let first = before + i * ROWS;
+            if c.int8_attention {
+                let first = before + i * c.rows;
                 let (keys, values) = (&mut memory.keys, &mut memory.values);
                 c.kernels.put_vectors(c.heads, first, other, keys);
                 self.v.run(c.kernels, rows, other);
                 c.kernels.put_values(c.heads, first, other, values);
             } else {
-                transpose_into(other, c.d, s.keys, c.frames(len), i * ROWS);
+                transpose_into(other, c.d, s.keys, c.frames(len), i * c.rows);
                 self.v.run(c.kernels, rows, part_mut(s.v, at, x.len()));
             }
         }
-        if c.int8 {
+        if c.int8_attention {
             self.attend_i8(c, memory, before, len, s);
         } else {
             self.attend(c, memory.positions, len, s);
         }
         let contexts = first(s.q, len).chunks(c.batch());
-        for (x, context) in x.chunks_mut(c.batch()).zip(contexts) {
+        c.watch.see("attn_weights", 0, s.weights);
+        for (i, (x, context)) in x.chunks_mut(c.batch()).zip(contexts).enumerate() {
             let y = first_mut(s.normed, x.len());
             self.out
                 .run(c.kernels, q.load(c.kernels, c.int8, context, c.d), y);
+            c.watch.see("self_attn", i * c.rows, y);
             c.kernels.add_scaled(x, 1.0, y);
         }
     }
@@ -326,6 +404,7 @@ impl Attention<'_> {
             bias_v: self.bias_v,
             positions,
             mask: c.mask,
+            shift: c.shift,
             scale: math::rsqrt(c.heads.width as f32),
         };
         let x = Attended {
@@ -335,6 +414,7 @@ impl Attention<'_> {
             v: first(s.v, len),
             queries: s.queries,
             scores: s.scores,
+            weights: s.weights,
         };
         c.kernels.attend(&attention, x);
     }
@@ -361,7 +441,7 @@ impl Convolution<'_> {
             self.pointwise1
                 .run(c.kernels, q.load(c.kernels, c.int8, normed, c.d), wide);
             let rows = wide.chunks_exact((2 * c.d).max(1));
-            for (frame, wide) in (past + i * ROWS..).zip(rows) {
+            for (frame, wide) in (past + i * c.rows..).zip(rows) {
                 let row = part_mut(gated, frame % ring * c.d, c.d);
                 c.kernels.glu(wide, c.d, row);
             }
@@ -380,58 +460,73 @@ impl Convolution<'_> {
         let pieces = [first(to_end, one), first(gated, len - one)];
         c.kernels
             .depthwise(&filter, Frames { pieces, before }, filtered);
-        for (x, filtered) in x.chunks_mut(c.batch()).zip(filtered.chunks_mut(c.batch())) {
+        let batches = x.chunks_mut(c.batch()).zip(filtered.chunks_mut(c.batch()));
+        for (i, (x, filtered)) in batches.enumerate() {
             let y = first_mut(s.normed, x.len());
             c.kernels.activate(Activation::Silu, filtered);
             self.pointwise2
                 .run(c.kernels, q.load(c.kernels, c.int8, filtered, c.d), y);
+            c.watch.see("conv_module", i * c.rows, y);
             c.kernels.add_scaled(x, 1.0, y);
         }
     }
 }
 
-/// Computes the projected position vectors: the one of slot (or column) m is W_pos · sinusoid(left − m), with
-/// sinusoid(r) = sin(r w_k) at 2k and cos(r w_k) at 2k + 1, w_k = 10000^(−2k / d) (Vaswani et al., "Attention Is
-/// All You Need", 2017). `put` takes the index of the layer, the first slot, and some rows of [d].
+/// Computes the projected position vectors, W_pos · sinusoid(r) (Vaswani et al., "Attention Is All You Need", 2017).
+/// With [`Shift::Latest`] slot (or column) m has r = left − m, with [`Shift::Legacy`] r = 4999 − m. `put` takes the
+/// index of the layer, the first slot, and some rows of [d].
 pub(crate) fn fill_positions<'a>(
     c: &Shared<'_>,
     layers: impl Iterator<Item = &'a Attention<'a>> + Clone,
     mut put: impl FnMut(usize, usize, &[f32]),
     s: &mut Scratch<'_>,
+    q: &mut QuantBuffer<'_>,
 ) {
-    let reach = c.mask.reach();
-    let span = reach.span();
-    // As PyTorch code does it: the factor in double precision, its products in single.
-    let factor = (-LN_10000 / c.d as f64) as f32;
-    for first in (0..span).step_by(ROWS) {
-        let rows = ROWS.min(span - first);
-        let (waves, projected) = (&mut s.normed[..rows * c.d], &mut s.wide[..rows * c.d]);
+    let span = c.columns();
+    let from = match c.shift {
+        Shift::Latest => c.mask.reach().left,
+        Shift::Legacy => LEGACY_LENGTH.max(span) - 1,
+    };
+    let rows = c.rows.max(1);
+    for first in (0..span).step_by(rows) {
+        let len = rows.min(span - first) * c.d;
+        let (waves, projected) = (&mut s.normed[..len], &mut s.wide[..len]);
         for (m, row) in (first..).zip(waves.chunks_exact_mut(c.d)) {
-            let offset = reach.left as f32 - m as f32;
-            for (k, pair) in row.chunks_mut(2).enumerate() {
-                let angle = offset * math::exp((2 * k) as f32 * factor);
-                let waves = [math::sin(angle), math::cos(angle)];
-                pair.iter_mut().zip(waves).for_each(|(to, from)| *to = from);
-            }
+            sinusoid(from as f32 - m as f32, row);
         }
+        c.watch.see("pos_emb", first, waves);
+        let waves = q.load(c.kernels, c.int8, waves, c.d);
         for (i, layer) in layers.clone().enumerate() {
-            c.kernels.matmul_f32(waves, layer.pos, &[], projected);
+            layer.pos.run(c.kernels, waves, projected);
             put(i, first, projected);
         }
+    }
+}
+
+/// sin(p w_k) at 2k and cos(p w_k) at 2k + 1, w_k = 10000^(−2k / d), for position p.
+pub(crate) fn sinusoid(position: f32, row: &mut [f32]) {
+    // As PyTorch code does it: the factor in double precision, its products in single.
+    let factor = (-LN_10000 / row.len() as f64) as f32;
+    for (k, pair) in row.chunks_mut(2).enumerate() {
+        let angle = position * math::exp((2 * k) as f32 * factor);
+        let waves = [math::sin(angle), math::cos(angle)];
+        pair.iter_mut().zip(waves).for_each(|(to, from)| *to = from);
     }
 }
 
 impl Memory<'_> {
     /// Takes rows of projected position vectors, the first for slot `first`.
     pub fn put_positions(&mut self, c: &Shared<'_>, first: usize, rows: &[f32]) {
-        if c.int8 {
+        if c.int8_attention {
             c.kernels
                 .put_vectors(c.heads, first, rows, &mut self.places);
         } else {
-            let span = c.mask.reach().span();
-            transpose_into(rows, c.d, self.positions, span, first);
+            transpose_into(rows, c.d, self.positions, c.columns(), first);
         }
     }
 }
+
+/// Frames for which ESPnet's first table of positions was made; longer utterances make it anew.
+const LEGACY_LENGTH: usize = 5000;
 
 const LN_10000: f64 = 9.210_340_371_976_184;

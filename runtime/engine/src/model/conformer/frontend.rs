@@ -46,7 +46,7 @@ impl<'a> Frontend<'a> {
                 channels,
                 ..
             } = stage;
-            let shape = [*channels, w.kernel, w.kernel, w.channels];
+            let shape = [*channels, w.kernel[0], w.kernel[1], w.channels];
             *layer = Some(tensors.linear(format_args!("frontend.conv.{i}"), &shape)?);
         }
         let projection = tensors.linear(format_args!("frontend.proj"), &[dims.d, dims.features])?;
@@ -141,7 +141,7 @@ fn stack<'c, T: Copy>(
     pad: T,
     convert: impl Fn(u8) -> T,
 ) {
-    let line = (stage.windows.size * dims.stack).max(1);
+    let line = (stage.windows.size[1] * dims.stack).max(1);
     if stage.pad > 0 {
         image.fill(pad);
     }
@@ -172,7 +172,13 @@ fn convolve<T: Copy>(
     for (i, y) in map.chunks_mut(band_len).enumerate() {
         let windows = y.len() / stage.channels.max(1);
         let rows = first_mut(rows, windows * stride);
-        im2row(input, &stage.windows, i * stage.band, stride, rows);
+        im2row(
+            input,
+            &stage.windows,
+            i * stage.band_windows(),
+            stride,
+            rows,
+        );
         matmul(rows, y);
     }
 }

@@ -35,6 +35,16 @@ pub(crate) struct QuantBuffer<'s> {
 }
 
 impl Linear<'_> {
+    /// Number of outputs.
+    #[cfg(feature = "alloc")]
+    pub fn outputs(&self) -> usize {
+        match &self.weight {
+            Weight::F32(w) => w.outputs(),
+            Weight::I8(w) => w.outputs(),
+            Weight::I4(w) => w.outputs(),
+        }
+    }
+
     /// Writes [rows, outputs] to `y` for rows of activations.
     pub fn run(&self, kernels: &dyn Kernels, x: Activations<'_>, y: &mut [f32]) {
         match self.weight {
@@ -72,6 +82,16 @@ impl QuantBuffer<'_> {
         if !int8 {
             return Activations::floats(values);
         }
+        let rows = self.quantise(kernels, values, width);
+        Activations::quantised(QuantRows {
+            codes: first(self.codes, rows * code_stride(width)),
+            scale: first(self.scale, rows),
+            zero: first(self.zero, rows),
+        })
+    }
+
+    /// Quantises rows of `width` values, and says how many there are.
+    pub fn quantise(&mut self, kernels: &dyn Kernels, values: &[f32], width: usize) -> usize {
         // Never 0; so written, the compiler knows.
         let (width, stride) = (width.max(1), code_stride(width).max(1));
         let params = self.scale.iter_mut().zip(self.zero.iter_mut());
@@ -82,11 +102,6 @@ impl QuantBuffer<'_> {
             let row = kernels.quantize(x, q);
             (*scale, *zero) = (row.scale, row.zero);
         }
-        let rows = values.len() / width;
-        Activations::quantised(QuantRows {
-            codes: first(self.codes, rows * stride),
-            scale: first(self.scale, rows),
-            zero: first(self.zero, rows),
-        })
+        values.len() / width
     }
 }

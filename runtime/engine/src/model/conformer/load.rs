@@ -7,7 +7,7 @@ use viseme_format::gguf::{self, DType, MAX_RANK, Reader, Tensor};
 use viseme_format::layout;
 use viseme_format::names::TensorName;
 use viseme_format::panels;
-use viseme_format::spec::{ModelSpec, SpecError, Weights};
+use viseme_format::spec::{SpecError, Weights};
 
 use super::linear::{Linear, Weight};
 use crate::kernels::packed::{Packed, Unit};
@@ -205,10 +205,23 @@ impl<'a> Tensors<'_, 'a> {
         shape: &[usize],
     ) -> Result<Linear<'a>, LoadError> {
         let outputs = shape.first().copied().unwrap_or(0);
+        Ok(Linear {
+            weight: self.matrix(prefix, shape)?,
+            bias: self.floats(format_args!("{prefix}.bias"), &[outputs])?,
+        })
+    }
+
+    /// `{prefix}.weight` of this shape, outputs first, in the model's precision.
+    pub fn matrix(
+        &self,
+        prefix: fmt::Arguments<'_>,
+        shape: &[usize],
+    ) -> Result<Weight<'a>, LoadError> {
+        let outputs = shape.first().copied().unwrap_or(0);
         let inputs = shape.iter().skip(1).product();
         let too_wide = LoadError::Unsupported("a layer with more than 32768 inputs");
         let name = TensorName::new(format_args!("{prefix}.weight"));
-        let weight = match layout::stored(self.weights, &name) {
+        Ok(match layout::stored(self.weights, &name) {
             Weights::F32 => {
                 let rows = self.floats(format_args!("{prefix}.weight"), shape)?;
                 Weight::F32(WeightsF32::new(rows, inputs).ok_or(too_wide)?)
@@ -232,9 +245,7 @@ impl<'a> Tensors<'_, 'a> {
                 let w = WeightsI4::new(packed, scale, sums, inputs).ok_or(too_wide)?;
                 Weight::I4(self.sound(prefix, w)?)
             }
-        };
-        let bias = self.floats(format_args!("{prefix}.bias"), &[outputs])?;
-        Ok(Linear { weight, bias })
+        })
     }
 
     /// The bytes of packed panels.
@@ -276,12 +287,15 @@ impl<'a> Tensors<'_, 'a> {
         Ok(w)
     }
 
-    /// Refuses a file with more tensors than those of `spec`, all of which must have been found in it.
-    pub fn no_others(&self, spec: &ModelSpec<'_>) -> Result<(), LoadError> {
-        let conformer = spec.conformer()?;
+    /// Refuses a file with more tensors than those that `walk` visits by name, all of which must have been found in it.
+    /// `walk` returns whether it came to an end.
+    pub fn no_others(
+        &self,
+        walk: impl Fn(&mut dyn FnMut(&str) -> Result<(), ()>) -> Result<(), ()>,
+    ) -> Result<(), LoadError> {
         let mut wanted = 0;
         // The visitor never fails, so the walk does not.
-        let _ = layout::model::<()>(conformer, spec.weights, |_, _, _| {
+        let _ = walk(&mut |_| {
             wanted += 1;
             Ok(())
         });
@@ -290,8 +304,8 @@ impl<'a> Tensors<'_, 'a> {
             return Ok(());
         }
         let is_wanted = |found: &str| {
-            let differs = |name: &str| if name == found { Err(()) } else { Ok(()) };
-            layout::model(conformer, spec.weights, |name, _, _| differs(name)).is_err()
+            let mut differs = |name: &str| if name == found { Err(()) } else { Ok(()) };
+            walk(&mut differs).is_err()
         };
         let unknown = self.file.tensors().find(|t| !is_wanted(t.name));
         unknown.map_or(Ok(()), |t| {

@@ -178,6 +178,7 @@ impl<'d> Plan<'d> {
                 )?,
                 queries: a.take(float(2 * heads.width))?,
                 scores: a.take(float(self.frames))?,
+                weights: &mut [],
                 attention: Int8Scratch {
                     query: a.take(query)?,
                     codes: a.take(codes)?,
