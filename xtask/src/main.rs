@@ -30,6 +30,8 @@ cargo xtask train --recipe R --data DIR --finetune RUN --bits 4 [--out runs/NAME
                                      go on from a finished run with rounded weights
 cargo xtask quantize RUN --out M.gguf [...]
                                      make a model file (viseme-quantize --help lists the rest)
+cargo xtask quantize --from auto-avsr MODEL --units UNITS --out M.gguf [...]
+                                     make one of a checkpoint of Auto-AVSR (.pth, .ckpt, .safetensors)
 cargo xtask export M.gguf --to onnx|tflite --out FILE [...]
                                      write a model for other engines (viseme-export --help lists the rest)
 cargo xtask referee                  compare tract, TensorFlow Lite and LiteRT with our engine, on every architecture
