@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod recognise;
 pub mod score;
 pub mod sentence;
+pub mod team;
 
 pub use error::Error;
 pub use manifest::{Clip, Manifest, SplitField, Word};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use viseme_engine::decode::attention::{self, SearchError};
 use viseme_engine::decode::{FrameTimes, TokenKind, Transcript, Vocabulary, VocabularyError, ctc};
-use viseme_engine::kernels;
+use viseme_engine::kernels::Kernels;
 use viseme_engine::model::auto_avsr::decoder::Decoding;
 use viseme_engine::model::auto_avsr::{Input, InputError, Model};
 use viseme_engine::model::conformer::LoadError;
@@ -18,6 +18,7 @@ pub const FPS: f32 = 25.0;
 /// Reads utterances with one model.
 pub struct SentenceReader<'m> {
     model: &'m Model<'m>,
+    kernels: &'m dyn Kernels,
     vocabulary: Vocabulary,
     options: attention::Options,
 }
@@ -34,11 +35,15 @@ pub struct Utterance {
 }
 
 impl<'m> SentenceReader<'m> {
-    /// A reader that searches so.
+    /// A reader that computes with these kernels and searches so.
     ///
     /// # Errors
     /// If the model's crops are not of 96 pixels, two of its tokens are the same, or it cannot be searched so.
-    pub fn new(model: &'m Model<'m>, options: attention::Options) -> Result<Self, SentenceError> {
+    pub fn new(
+        model: &'m Model<'m>,
+        kernels: &'m dyn Kernels,
+        options: attention::Options,
+    ) -> Result<Self, SentenceError> {
         let of = model.auto_avsr()?;
         if of.crop.patch as usize != PATCH {
             return Err(SentenceError::Patch(of.crop.patch));
@@ -47,6 +52,7 @@ impl<'m> SentenceReader<'m> {
         Ok(SentenceReader {
             vocabulary: vocabulary(of)?,
             model,
+            kernels,
             options,
         })
     }
@@ -63,7 +69,7 @@ impl<'m> SentenceReader<'m> {
             video: video.as_deref(),
             audio: audio.as_deref(),
         };
-        let kernels = kernels::detect();
+        let kernels = self.kernels;
         let memory = self.model.encode(kernels, &input, None)?;
         let logits = self.model.ctc(kernels, &memory);
         let width = self.model.vocabulary();

@@ -52,15 +52,15 @@ pub struct Transcribe {
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Backend::Engine)]
     pub backend: Backend,
     #[command(flatten)]
-    pub search: Search,
+    pub sentences: Sentences,
     /// Prints one JSON object a clip.
     #[arg(long)]
     pub json: bool,
 }
 
-/// How the decoder of an Auto-AVSR model searches.
+/// How an Auto-AVSR model is run.
 #[derive(Args)]
-pub struct Search {
+pub struct Sentences {
     /// Sentences that an Auto-AVSR model's search keeps (default: 40).
     #[arg(long, value_name = "N")]
     pub beam: Option<usize>,
@@ -70,6 +70,9 @@ pub struct Search {
     /// Added for every token in an Auto-AVSR model's search (default: 0).
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub penalty: Option<f32>,
+    /// Threads that compute an Auto-AVSR model (default: 1).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: Option<u8>,
 }
 
 #[derive(Args)]
@@ -84,7 +87,7 @@ pub struct Forward {
     #[arg(long, value_name = "FILE", required_unless_present = "beam")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
-    pub search: Search,
+    pub sentences: Sentences,
     /// Prints the best sentences as one JSON object on the last line; needs --beam.
     #[arg(long, requires = "beam")]
     pub json: bool,

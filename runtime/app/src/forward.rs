@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Serialize;
 use viseme_capture::file;
+use viseme_corpus::team::Team;
 use viseme_corpus::{disk, sentence};
 use viseme_engine::decode::attention::prefix::PrefixScorer;
 use viseme_engine::decode::attention::{self, NextToken, Step};
@@ -20,7 +21,7 @@ use viseme_engine::model::auto_avsr::watch::Observer;
 use viseme_engine::model::auto_avsr::{Input, Model};
 use viseme_format::spec::Modality;
 
-use crate::cli::{Forward, Search};
+use crate::cli::{Forward, Sentences};
 use crate::model::ModelFile;
 use crate::output;
 
@@ -41,7 +42,11 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
     })?;
     let stored =
         Stored::read(&arguments.r#in, &model).with_context(|| output::show(&arguments.r#in))?;
-    let kernels = kernels::detect();
+    let team = team(&arguments.sentences)?;
+    let kernels: &dyn Kernels = match &team {
+        Some(team) => team,
+        None => kernels::detect(),
+    };
     let stages = arguments.out.is_some().then(Stages::default);
     let observer = stages.as_ref().map(|stages| stages as &dyn Observer);
     let memory = model
@@ -58,8 +63,8 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
         }
         stages.write(out, model.spec().modality)?;
     }
-    if arguments.search.beam.is_some() {
-        let options = options(&arguments.search);
+    if arguments.sentences.beam.is_some() {
+        let options = options(&arguments.sentences);
         let mut decoding = Decoding::new(&model, kernels, &memory, None);
         let found = attention::search(&mut decoding, &log_probs, model.vocabulary(), &options)?;
         let vocabulary = sentence::vocabulary(model.auto_avsr()?)?;
@@ -91,8 +96,21 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The threads that the command line asks for, if more than one.
+///
+/// # Errors
+/// If the system does not give them.
+pub fn team(sentences: &Sentences) -> Result<Option<Team>> {
+    match sentences.threads {
+        None | Some(1) => Ok(None),
+        Some(threads) => Team::new(threads.into()).map(Some).map_err(|e| {
+            anyhow!("{threads} threads cannot be started ({e}); give a smaller --threads")
+        }),
+    }
+}
+
 /// The search that the command line asks for.
-pub fn options(search: &Search) -> attention::Options {
+pub fn options(search: &Sentences) -> attention::Options {
     let default = attention::Options::default();
     attention::Options {
         beam: search.beam.unwrap_or(default.beam),

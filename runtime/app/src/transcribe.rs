@@ -12,6 +12,7 @@ use viseme_corpus::detector;
 use viseme_corpus::recognise::{self, Recogniser};
 use viseme_corpus::sentence::{self, SentenceReader, Utterance};
 use viseme_engine::decode::{Options, Transcript};
+use viseme_engine::kernels::{self, Kernels};
 use viseme_engine::model::auto_avsr;
 use viseme_engine::preprocess::crop::PATCH;
 
@@ -38,10 +39,11 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
         }
         return sentences(arguments, &model);
     }
-    let search = &arguments.search;
-    if search.beam.is_some() || search.ctc_weight.is_some() || search.penalty.is_some() {
+    let own = &arguments.sentences;
+    let given = own.beam.is_some() || own.ctc_weight.is_some() || own.penalty.is_some();
+    if given || own.threads.is_some() {
         bail!(
-            "--beam, --ctc-weight and --penalty are for models made from Auto-AVSR checkpoints; leave them out"
+            "--beam, --ctc-weight, --penalty and --threads are for models made from Auto-AVSR checkpoints; leave them out"
         );
     }
     let model = file.open()?;
@@ -82,7 +84,13 @@ fn sentences(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<Exi
             ..PipelineOptions::default()
         },
     };
-    let sentences = SentenceReader::new(model, forward::options(&arguments.search))?;
+    let team = forward::team(&arguments.sentences)?;
+    let kernels: &dyn Kernels = match &team {
+        Some(team) => team,
+        None => kernels::detect(),
+    };
+    let options = forward::options(&arguments.sentences);
+    let sentences = SentenceReader::new(model, kernels, options)?;
     let most = of.max_frames as usize;
     let (sees, hears) = (of.video.is_some(), of.audio.is_some());
     report(arguments, |clip| {
