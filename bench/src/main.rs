@@ -1,5 +1,6 @@
 //! What the engine costs on this machine, by itself and beside other engines.
 
+mod auto_avsr;
 mod cases;
 mod clips;
 mod compare;
@@ -21,21 +22,24 @@ use std::time::Instant;
 use serde_json::json;
 
 const HELP: &str = "\
-cargo xtask bench [--peers] [--json]
+cargo xtask bench [--peers | --auto-avsr] [--json]
 
 Times matrix products, and the reference encoder (4 blocks of width 256, random weights) on one thread: a file of 64
 frames, 8 frames by themselves, steps of a stream, and an hour of one.
 
 --peers   beside LiteRT, ONNX Runtime, RTen and tract, fetched and built into target/peers when first asked for
+--auto-avsr
+          instead, a full-size video model of Auto-AVSR with random weights (266 MB, made in target/bench once)
 --json    nothing but one object on the last line: rows of engine, variant, frames, cached, min_ms, median_ms, rss_kb,
           file_bytes and rel_rms; kernels; between; clips; load_ms; hour; skipped
 ";
 
 fn main() -> ExitCode {
-    let (mut peers, mut json) = (false, false);
+    let (mut peers, mut auto_avsr, mut json) = (false, false, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--peers" => peers = true,
+            "--auto-avsr" => auto_avsr = true,
             "--json" => json = true,
             "--help" | "-h" => {
                 print!("{HELP}");
@@ -49,12 +53,23 @@ fn main() -> ExitCode {
             // How `cargo xtask referee` asks for what it builds with: a variable a line.
             "libraries" => return libraries(),
             other => {
-                eprintln!("viseme-bench: `{other}` is no option; there are --peers and --json");
+                eprintln!(
+                    "viseme-bench: `{other}` is no option; there are --peers, --auto-avsr and --json"
+                );
                 return ExitCode::from(2);
             }
         }
     }
-    match run(peers, json) {
+    let result = if auto_avsr {
+        auto_avsr::measure(&root().join("target/bench"), json).map(|result| {
+            if json {
+                println!("{result}");
+            }
+        })
+    } else {
+        run(peers, json)
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             eprintln!("viseme-bench: {line}");
