@@ -487,6 +487,9 @@ pub(crate) fn fill_positions<'a>(
         Shift::Latest => c.mask.reach().left,
         Shift::Legacy => LEGACY_LENGTH.max(span) - 1,
     };
+    // Small models keep this projection in f32, whatever their other matrices have.
+    let is_packed = |layer: &Attention<'_>| !matches!(layer.pos.weight, Weight::F32(_));
+    let packed = layers.clone().any(is_packed);
     let rows = c.rows.max(1);
     for first in (0..span).step_by(rows) {
         let len = rows.min(span - first) * c.d;
@@ -495,7 +498,7 @@ pub(crate) fn fill_positions<'a>(
             sinusoid(from as f32 - m as f32, row);
         }
         c.watch.see("pos_emb", first, waves);
-        let waves = q.load(c.kernels, c.int8, waves, c.d);
+        let waves = q.load(c.kernels, packed, waves, c.d);
         for (i, layer) in layers.clone().enumerate() {
             layer.pos.run(c.kernels, waves, projected);
             put(i, first, projected);

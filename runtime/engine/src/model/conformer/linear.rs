@@ -47,6 +47,11 @@ impl Linear<'_> {
 
     /// Writes [rows, outputs] to `y` for rows of activations.
     pub fn run(&self, kernels: &dyn Kernels, x: Activations<'_>, y: &mut [f32]) {
+        let empty = match self.weight {
+            Weight::F32(_) => x.values.is_empty(),
+            Weight::I8(_) | Weight::I4(_) => x.codes.codes.is_empty(),
+        };
+        debug_assert!(y.is_empty() || !empty, "activations of another precision");
         match self.weight {
             Weight::F32(w) => kernels.matmul_f32(x.values, w, self.bias, y),
             Weight::I8(w) => kernels.matmul_i8(x.codes, w, self.bias, y),
