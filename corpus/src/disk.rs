@@ -11,11 +11,24 @@ use crate::Error;
 /// No file takes this long to be written: what is older belongs to a run that is gone.
 const STALE: Duration = Duration::from_secs(3600);
 
-/// Writes `parts`, one after the other, to `path`: under another name first, so that the file is complete or absent.
+/// Writes `parts`, one after the other, to `path`: under another name first, so that the file is complete or absent. Where
+/// `path` is a link, the file that it leads to is written.
 ///
 /// # Errors
-/// If the file cannot be written. Nothing of it stays.
+/// If the file cannot be written, or is there and no file (a folder, a device). Nothing of it stays.
 pub fn write_atomic(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
+    let target;
+    let path = match fs::metadata(path) {
+        Ok(data) if !data.is_file() => {
+            let what = std::io::Error::other("is there and is no file, so it is not replaced");
+            return Err(Error::Io(path.into(), what));
+        }
+        Ok(_) => {
+            target = fs::canonicalize(path).map_err(Error::io(path))?;
+            &target
+        }
+        Err(_) => path,
+    };
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(
@@ -35,6 +48,12 @@ pub fn write_atomic(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
         let _ = fs::remove_file(&temporary);
         Error::Io(path.into(), e)
     })
+}
+
+/// Whether both paths lead to the same file that is there.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    let [a, b] = [a, b].map(|path| fs::canonicalize(path).ok());
+    a.is_some() && a == b
 }
 
 /// Removes what runs that were killed have left of [`write_atomic`] in `folder`. A file that cannot be removed does no

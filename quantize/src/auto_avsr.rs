@@ -37,8 +37,9 @@ pub fn tokens(model: &AutoAvsr, units: Option<&Path>) -> Result<Vec<String>> {
     let vocabulary = model.config.vocabulary;
     match (units, &model.char_list) {
         (Some(path), _) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("{}: cannot be read", path.display()))?;
+            let text = std::fs::read_to_string(path).with_context(|| {
+                format!("{}: no list of tokens; give --units FILE", path.display())
+            })?;
             parse_units(&text, vocabulary).with_context(|| path.display().to_string())
         }
         (None, Some(list)) => Ok(list.clone()),
@@ -112,7 +113,12 @@ pub fn convert(
         } else {
             done += 1;
             progress(f64::from(done) / f64::from(total));
-            Some(folder.take(name)?)
+            let array = folder.take(name)?;
+            ensure!(
+                array.data.iter().all(|v| v.is_finite()),
+                "tensor {name} is too large once its batch norm is folded in; the checkpoint is damaged"
+            );
+            Some(array)
         };
         if let (Some(array), DType::F32) = (&array, dtype) {
             ensure!(

@@ -167,6 +167,12 @@ fn convert(cli: &Cli) -> Result<()> {
     if cli.set.manifest.is_some() {
         bail!("--manifest measures training runs; leave it out with --from auto-avsr");
     }
+    if disk::same_file(&cli.run, &cli.out) {
+        bail!(
+            "{}: would be written over itself; give another --out",
+            cli.out.display()
+        );
+    }
     let options = import::Options {
         config: cli.config.clone(),
         positions: cli.positions.map(|positions| match positions {

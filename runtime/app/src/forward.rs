@@ -40,6 +40,18 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
             file.name()
         )
     })?;
+    let options = options(&arguments.sentences);
+    if arguments.sentences.beam.is_some() {
+        options.check(model.vocabulary())?;
+    }
+    if let Some(out) = &arguments.out {
+        let read = [&arguments.model, &arguments.r#in];
+        ensure!(
+            !read.iter().any(|path| disk::same_file(path, out)),
+            "{}: would be written over itself; give another --out",
+            output::show(out)
+        );
+    }
     let stored =
         Stored::read(&arguments.r#in, &model).with_context(|| output::show(&arguments.r#in))?;
     let team = team(&arguments.sentences)?;
@@ -64,7 +76,6 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
         stages.write(out, model.spec().modality)?;
     }
     if arguments.sentences.beam.is_some() {
-        let options = options(&arguments.sentences);
         let mut decoding = Decoding::new(&model, kernels, &memory, None);
         let found = attention::search(&mut decoding, &log_probs, model.vocabulary(), &options)?;
         let vocabulary = sentence::vocabulary(model.auto_avsr()?)?;
@@ -173,7 +184,16 @@ impl Stored {
         };
         let audio = match of.audio {
             None => None,
-            Some(_) => Some(floats(&find(["input.audio", "input.model"])?)?),
+            Some(_) => {
+                let tensor = find(["input.audio", "input.model"])?;
+                let lengths = tensor.shape().iter().filter(|&&n| n != 1).count();
+                ensure!(
+                    lengths <= 1,
+                    "the sound is {:?}; store [samples, 1]",
+                    tensor.shape()
+                );
+                Some(floats(&tensor)?)
+            }
         };
         let prefix = match tensors.tensor("decoder.prefix_ids") {
             Err(_) => None,
@@ -186,10 +206,19 @@ impl Stored {
                 let ids = words.iter().map(|word| {
                     let id = usize::try_from(i64::from_le_bytes(*word)).ok();
                     id.filter(|&id| id < model.vocabulary()).with_context(|| {
-                        format!("decoder.prefix_ids are 0 to {}", model.vocabulary() - 1)
+                        format!(
+                            "decoder.prefix_ids hold {}, and tokens are 0 to {}; store others",
+                            i64::from_le_bytes(*word),
+                            model.vocabulary() - 1
+                        )
                     })
                 });
                 let ids = ids.collect::<Result<Vec<_>>>()?;
+                ensure!(
+                    ids.len() <= of.max_frames as usize,
+                    "decoder.prefix_ids are more than {}; store fewer",
+                    of.max_frames
+                );
                 ensure!(
                     !ids.is_empty(),
                     "decoder.prefix_ids are empty; begin with the last token"

@@ -218,6 +218,30 @@ fn checkpoints_that_make_no_sense_are_refused() {
     };
     forward("io.safetensors").fails_with("safetensors");
     forward("missing.safetensors").fails_with("missing.safetensors");
+    // What is there is not replaced by what it is made of, nor by files in the place of folders.
+    let itself = format!("forward {0} --in io.safetensors --out {0}", model.display());
+    folder.viseme(&itself).fails_with("over itself");
+    let before = fs::read(&model).unwrap();
+    let pixels: Vec<u8> = (0..2 * 88 * 88)
+        .flat_map(|_| 0.5f32.to_le_bytes())
+        .collect();
+    let view = |shape: &[usize]| TensorView::new(Dtype::F32, shape.to_vec(), &pixels).unwrap();
+    for (shape, words) in [
+        (&[2, 1, 88, 88][..], "no file"),
+        (&[2 * 88, 88][..], "the pictures are"),
+    ] {
+        let bytes = safetensors::serialize([("input.model", view(shape))], None).unwrap();
+        fs::write(&input, bytes).unwrap();
+        let out = format!("forward {} --in io.safetensors --out .", model.display());
+        folder.viseme(&out).fails_with(words);
+    }
+    let options = format!(
+        "forward {} --in io.safetensors --out x --beam 0",
+        model.display()
+    );
+    folder.viseme(&options).fails_with("a beam is 1 to");
+    assert!(!folder.path("x").exists());
+    assert_eq!(fs::read(&model).unwrap(), before);
 }
 
 /// The folder of a fixture, or `None` (and a word on why) where the shared data is not at hand.

@@ -44,7 +44,7 @@ pub(super) fn read<'a>(source: &impl Source<'a>) -> Result<ModelSpec<'a>, SpecEr
     if need("viseme.version", |key| source.u32(key))? != VERSION {
         return Err(SpecError::OutOfRange {
             key: "viseme.version",
-            want: "2, the only version that is read; export the model again",
+            want: "2, the only version that is read",
         });
     }
     let want = "f32, int8 or int4";
