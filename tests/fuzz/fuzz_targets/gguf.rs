@@ -27,8 +27,6 @@ fuzz_target!(|bytes: &[u8]| {
     black_box(file.verify().is_ok());
 
     let Ok(spec) = ModelSpec::read(&file) else { return };
-    let Ok(model) = spec.conformer() else { return };
-    assert!(model.tokens.iter().count() == model.tokens.len());
     let sizes = |_: &str, shape: &[usize], dtype: DType| -> Result<(), Infallible> {
         // Sizes that follow from an accepted spec fit the 32 bits of a small board.
         let size = shape.iter().try_fold(dtype.size() as u32, |size, &dim| size.checked_mul(dim as u32));
@@ -36,7 +34,14 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(())
     };
     for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
-        let Ok(()) = layout::model(model, weights, sizes);
+        if let Ok(model) = spec.conformer() {
+            assert!(model.tokens.iter().count() == model.tokens.len());
+            let Ok(()) = layout::model(model, weights, sizes);
+        }
+        if let Ok(model) = spec.auto_avsr() {
+            assert!(model.tokens.iter().count() == model.tokens.len());
+            let Ok(()) = layout::auto_avsr::model(model, weights, sizes);
+        }
     }
 });
 
