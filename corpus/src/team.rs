@@ -7,7 +7,8 @@ use viseme_engine::kernels::attention::{Attended, AttendedInt8, Int8Attention, R
 use viseme_engine::kernels::depthwise::{Depthwise, Frames};
 use viseme_engine::kernels::elementwise::Activation;
 use viseme_engine::kernels::{
-    Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8, code_stride, detect,
+    Crew, Kernels, QuantRows, RowQuant, Share, WeightsF32, WeightsI4, WeightsI8, code_stride,
+    detect,
 };
 
 /// Rows that kernels take at a time, and the fewest that are worth another thread.
@@ -36,6 +37,11 @@ impl Team {
             pool: ThreadPoolBuilder::new().num_threads(threads).build()?,
             threads,
         })
+    }
+
+    /// Calls `work` on one of the threads: from there the others are reached sooner than from outside.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
     }
 
     /// Rows of a part, when `rows` rows are dealt out.
@@ -79,9 +85,23 @@ impl Team {
     }
 }
 
+impl Crew for Team {
+    fn share_out(&self, len: usize, y: &mut [f32], work: &Share<'_>) {
+        self.pool.scope(|scope| {
+            for (part, y) in y.chunks_mut(len.max(1)).enumerate() {
+                scope.spawn(move |_| work(self.each, part, y));
+            }
+        });
+    }
+}
+
 impl Kernels for Team {
     fn name(&self) -> &'static str {
         self.each.name()
+    }
+
+    fn crew(&self) -> Option<&dyn Crew> {
+        Some(self)
     }
 
     fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {
@@ -188,6 +208,21 @@ mod tests {
         for threads in [1, 2, 3, 5] {
             let team = Team::new(threads).unwrap();
             cases::check(&team).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_part_is_shared_out_once() {
+        for threads in [1, 2, 3] {
+            let team = Team::new(threads).unwrap();
+            let mut y = vec![0.0; 50];
+            let work = |_: &dyn Kernels, part: usize, y: &mut [f32]| {
+                y.iter_mut().for_each(|y| *y += 1.0 + part as f32);
+            };
+            let crew = team.crew().unwrap();
+            team.run(|| crew.share_out(7, &mut y, &work));
+            let want: Vec<f32> = (0..50).map(|i| 1.0 + (i / 7) as f32).collect();
+            assert_eq!(y, want, "{threads}");
         }
     }
 }

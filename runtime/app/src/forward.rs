@@ -1,10 +1,10 @@
 //! `viseme forward`: a model made from an Auto-AVSR checkpoint on a stored input, every stage written under the name that
 //! the original's code has for it. It is how a conversion is compared with its original.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -61,9 +61,12 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
     };
     let stages = arguments.out.is_some().then(Stages::default);
     let observer = stages.as_ref().map(|stages| stages as &dyn Observer);
-    let memory = model
-        .encode(kernels, &stored.input(), observer)
-        .map_err(|e| anyhow!("{}: {e}", output::show(&arguments.r#in)))?;
+    let memory = match (&team, observer) {
+        (Some(team), None) => team.run(|| model.encode(kernels, &stored.input(), None)),
+        // Whoever looks on sees everything in order.
+        _ => model.encode(kernels::detect(), &stored.input(), observer),
+    };
+    let memory = memory.map_err(|e| anyhow!("{}: {e}", output::show(&arguments.r#in)))?;
     let logits = model.ctc(kernels, &memory);
     let log_probs = ctc::log_probs(&logits, model.vocabulary())?;
     if let (Some(out), Some(stages)) = (&arguments.out, &stages) {
@@ -76,8 +79,14 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
         stages.write(out, model.spec().modality)?;
     }
     if arguments.sentences.beam.is_some() {
-        let mut decoding = Decoding::new(&model, kernels, &memory, None);
-        let found = attention::search(&mut decoding, &log_probs, model.vocabulary(), &options)?;
+        let search = || {
+            let mut decoding = Decoding::new(&model, kernels, &memory, None);
+            attention::search(&mut decoding, &log_probs, model.vocabulary(), &options)
+        };
+        let found = match &team {
+            Some(team) => team.run(search)?,
+            None => search()?,
+        };
         let vocabulary = sentence::vocabulary(model.auto_avsr()?)?;
         let best = found.iter().map(|h| {
             let end = model.vocabulary() - 1;
@@ -289,7 +298,7 @@ fn score_prefix(log_probs: &[f32], vocabulary: usize, prefix: &[usize], stages: 
 
 /// All stages by their names in the engine: the shape of a row, and the rows.
 #[derive(Default)]
-struct Stages(RefCell<BTreeMap<String, Rows>>);
+struct Stages(Mutex<BTreeMap<String, Rows>>);
 
 /// The shape of a row, and the values of all rows.
 type Rows = (Vec<usize>, Vec<f32>);
@@ -303,14 +312,18 @@ impl Observer for Stages {
 impl Stages {
     /// Rows that follow those that are there; with an empty `row` single values.
     fn put(&self, name: &str, row: &[usize], values: &[f32]) {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.lock();
         let entry = all.entry(name.to_owned()).or_default();
         entry.0 = row.to_vec();
         entry.1.extend_from_slice(values);
     }
 
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Rows>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self, path: &Path, modality: Modality) -> Result<()> {
-        let all = self.0.borrow();
+        let all = self.lock();
         let mut named: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
         for (name, (row, values)) in all.iter() {
             for stage in names(name, modality) {

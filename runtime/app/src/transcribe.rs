@@ -123,7 +123,10 @@ fn sentences(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<Exi
             }
         }
         let began = Instant::now();
-        let transcript = sentences.read(&utterance)?;
+        let transcript = match &team {
+            Some(team) => team.run(|| sentences.read(&utterance))?,
+            None => sentences.read(&utterance)?,
+        };
         Ok(Read {
             transcript,
             summary,

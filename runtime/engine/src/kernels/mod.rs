@@ -60,6 +60,11 @@ pub trait Kernels: Debug + Sync {
         portable::matmul_i4(x, w, bias, y);
     }
 
+    /// Threads to share out work to, where a host has them.
+    fn crew(&self) -> Option<&dyn Crew> {
+        None
+    }
+
     /// Quantises one row of activations to 8 bits, see [`portable::quantize`]; sets what `q` holds more to 0.
     fn quantize(&self, x: &[f32], q: &mut [u8]) -> RowQuant {
         portable::quantize::<Plain>(x, q)
@@ -130,6 +135,16 @@ pub trait Kernels: Debug + Sync {
         conv_f32::dense_row_stride2(x, weight, bias, y);
     }
 }
+
+/// Some threads, which the engine does not start: a host brings them with its [`Kernels`].
+pub trait Crew: Sync {
+    /// Calls `work` for every part of `y`, `len` values each, in any order, with kernels to compute it by and the number
+    /// of the part.
+    fn share_out(&self, len: usize, y: &mut [f32], work: &Share<'_>);
+}
+
+/// Work on a part.
+pub type Share<'w> = dyn Fn(&dyn Kernels, usize, &mut [f32]) + Sync + 'w;
 
 /// The fastest kernels for this machine. All give the same bits.
 pub fn detect() -> &'static dyn Kernels {

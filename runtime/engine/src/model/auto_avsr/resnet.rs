@@ -144,12 +144,20 @@ impl<'a> Resnet<'a> {
         match self.crop {
             Some((crop, normal)) => {
                 let clip = Clip::new(&work, input, crop, normal, &self.stem);
-                let groups = out.chunks_mut(GROUP * features);
-                for (first, out) in (0..).step_by(GROUP).zip(groups) {
-                    let frames = out.len() / features;
+                let group = |kernels: &dyn Kernels, group: usize, out: &mut [f32]| {
+                    let (first, frames) = (group * GROUP, out.len() / features);
+                    let mut work = Work::new(kernels, self.int8);
                     let maps = self.see(&clip, first, frames, &mut work, watched);
                     let maps = self.trunk(maps, &mut work, first, watched);
                     average(&maps, maps.height * maps.width, out);
+                };
+                let len = GROUP * features;
+                match kernels.crew() {
+                    Some(crew) => crew.share_out(len, &mut out, &group),
+                    None => {
+                        let groups = out.chunks_mut(len).enumerate();
+                        groups.for_each(|(i, out)| group(kernels, i, out));
+                    }
                 }
             }
             None => {

@@ -3,7 +3,7 @@
 use crate::model::conformer::encoder::Watcher;
 
 /// Somebody who looks.
-pub trait Observer {
+pub trait Observer: Sync {
     /// Rows of shape `row`, from row `first` on, of what is called `name`:
     ///
     /// | name | row |
