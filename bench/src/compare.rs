@@ -158,7 +158,7 @@ fn one(
             files.case.name()
         );
         let bytes = std::fs::metadata(&model).map_or(0, |data| data.len());
-        match Process::start(&mut command, &model, files) {
+        match Process::start(&mut command, &model, &files.input, &files.shapes) {
             Ok(process) => running.push((contestant, process, bytes, Vec::new())),
             Err(why) => outcome.skipped.push(format!("{name}: {why}")),
         }
@@ -218,7 +218,7 @@ fn one(
 }
 
 /// √(Σ (y - e)² / Σ e²); not a number if they are not of one length.
-fn relative(y: &[f64], exact: &[f64]) -> f64 {
+pub fn relative(y: &[f64], exact: &[f64]) -> f64 {
     if y.len() != exact.len() {
         return f64::NAN;
     }

@@ -22,14 +22,15 @@ use std::time::Instant;
 use serde_json::json;
 
 const HELP: &str = "\
-cargo xtask bench [--peers | --auto-avsr] [--json]
+cargo xtask bench [--auto-avsr] [--peers] [--json]
 
 Times matrix products, and the reference encoder (4 blocks of width 256, random weights) on one thread: a file of 64
 frames, 8 frames by themselves, steps of a stream, and an hour of one.
 
 --peers   beside LiteRT, ONNX Runtime, RTen and tract, fetched and built into target/peers when first asked for
 --auto-avsr
-          instead, a full-size video model of Auto-AVSR with random weights (266 MB, made in target/bench once)
+          instead, a full-size video model of Auto-AVSR with random weights (266 MB, made in target/bench once);
+          with --peers its encoder beside ONNX Runtime and PyTorch (6 GB to install, 1 GB of files)
 --json    nothing but one object on the last line: rows of engine, variant, frames, cached, min_ms, median_ms, rss_kb,
           file_bytes and rel_rms; kernels; between; clips; load_ms; hour; skipped
 ";
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
                 protocol::serve::<own::Own>();
                 return ExitCode::SUCCESS;
             }
+            "auto-avsr-engine" => {
+                protocol::serve::<auto_avsr::Own>();
+                return ExitCode::SUCCESS;
+            }
             // How `cargo xtask referee` asks for what it builds with: a variable a line.
             "libraries" => return libraries(),
             other => {
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
         }
     }
     let result = if auto_avsr {
-        auto_avsr::measure(&root().join("target/bench"), json).map(|result| {
+        auto_avsr::measure(root(), peers, json).map(|result| {
             if json {
                 println!("{result}");
             }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::cases::{Files, LEFT};
+use crate::cases::LEFT;
 
 /// The process. It ends when this is dropped.
 pub struct Process {
@@ -14,11 +14,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts an engine, loads a model and sets the inputs of a case.
+    /// Starts an engine, loads a model and sets its inputs: the first of the frames in `input`, all of these shapes.
     ///
     /// # Errors
     /// One line: what the engine said.
-    pub fn start(command: &mut Command, model: &Path, files: &Files) -> Result<Self, String> {
+    pub fn start(
+        command: &mut Command,
+        model: &Path,
+        input: &Path,
+        shapes: &[Vec<usize>],
+    ) -> Result<Self, String> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -40,8 +45,8 @@ impl Process {
                 .collect::<Vec<_>>()
                 .join("x")
         };
-        let shapes: Vec<String> = files.shapes.iter().map(shape).collect();
-        let input = files.input.display();
+        let shapes: Vec<String> = shapes.iter().map(shape).collect();
+        let input = input.display();
         let question = format!("prepare\t{input}\t{LEFT}\t{}", shapes.join("\t"));
         process.ask("ready", &question)?;
         Ok(process)

@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 /// ONNX Runtime as a library, and its quantiser; the release that `ort` 2.0.0-rc.15 was tried with.
 const ONNXRUNTIME: [&str; 3] = ["onnxruntime==1.31.1", "onnx", "numpy"];
 
+/// PyTorch as a registry has it, some 6 GB with the libraries for GPUs that it does not start without.
+const TORCH: [&str; 3] = ["torch==2.14.1", "onnx", "numpy"];
+
 /// The release that the headers in `litert` 0.2.1 belong to; the C interface of later ones differs.
 const LITERT: &str = "ai-edge-litert==2.1.4";
 
@@ -48,6 +51,7 @@ pub struct Workshop {
 /// A program that speaks the protocol, and what it needs to know.
 pub struct Program {
     path: PathBuf,
+    arguments: Vec<PathBuf>,
     environment: Vec<(&'static str, PathBuf)>,
 }
 
@@ -55,6 +59,7 @@ impl Program {
     /// To start it with.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
+        command.args(&self.arguments);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
@@ -106,7 +111,24 @@ impl Workshop {
             .arg(&target)
             .envs(environment.iter().map(|(key, value)| (key, value)));
         run(&mut command)?;
-        Ok(Program { path, environment })
+        Ok(Program {
+            path,
+            arguments: Vec::new(),
+            environment,
+        })
+    }
+
+    /// PyTorch, which runs ONNX files.
+    ///
+    /// # Errors
+    /// One line: why there is none.
+    pub fn torch(&self) -> Result<Program, String> {
+        let script = self.manifest.with_file_name("torch").join("peer.py");
+        Ok(Program {
+            path: self.python("torch", &TORCH)?,
+            arguments: vec![script],
+            environment: Vec::new(),
+        })
     }
 
     /// The variables with which the crates `litert` and `tflitec` are built, and what is made of them is run.
@@ -130,13 +152,13 @@ impl Workshop {
     /// # Errors
     /// One line: why it cannot be done.
     pub fn quantise(&self, files: &[PathBuf]) -> Result<(), String> {
-        let python = self.python()?;
+        let python = self.python("python", &ONNXRUNTIME)?;
         run(Command::new(python).args(["-c", QUANTISE]).args(files)).map(drop)
     }
 
     /// The library of ONNX Runtime.
     fn onnxruntime(&self) -> Result<PathBuf, String> {
-        let python = self.python()?;
+        let python = self.python("python", &ONNXRUNTIME)?;
         let script = "import onnxruntime; print(onnxruntime.__path__[0])";
         let package = run(Command::new(python).args(["-c", script]))?;
         let folder = Path::new(package.trim()).join("capi");
@@ -150,13 +172,13 @@ impl Workshop {
         found.ok_or_else(|| format!("{} holds no library", folder.display()))
     }
 
-    /// A Python with ONNX Runtime.
-    fn python(&self) -> Result<PathBuf, String> {
-        let folder = self.folder.join("python");
+    /// A Python with these packages, in a folder of this name.
+    fn python(&self, name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+        let folder = self.folder.join(name);
         let python = folder.join("bin/python");
-        let wanted = ONNXRUNTIME.join("\n");
-        self.once("python", &wanted, || {
-            eprintln!("── installing {}, once", ONNXRUNTIME[0]);
+        let wanted = packages.join("\n");
+        self.once(name, &wanted, || {
+            eprintln!("── installing {}, once", packages[0]);
             run(Command::new("python3")
                 .args(["-m", "venv", "--clear"])
                 .arg(&folder))?;
@@ -167,7 +189,7 @@ impl Workshop {
                 "--quiet",
                 "--disable-pip-version-check",
             ];
-            run(Command::new(&python).args(pip).args(ONNXRUNTIME)).map(drop)
+            run(Command::new(&python).args(pip).args(packages)).map(drop)
         })?;
         Ok(python)
     }
@@ -177,7 +199,7 @@ impl Workshop {
         let folder = self.folder.join("litert");
         self.once("litert", LITERT, || {
             eprintln!("── fetching {LITERT}, once");
-            let python = self.python()?;
+            let python = self.python("python", &ONNXRUNTIME)?;
             let wheels = self.folder.join("wheels");
             let platform = format!("manylinux_2_27_{}", std::env::consts::ARCH);
             let pip = [

@@ -1,6 +1,6 @@
 //! A network as a list of operations on tensors of known shapes: what both writers write.
 //!
-//! There are just the operations that a conformer needs, each with one meaning; a writer says how its format spells
+//! There are just the operations that our models need, each with one meaning; a writer says how its format spells
 //! them. Tensors are f32, row-major, outermost dimension first.
 
 use crate::weights::Matrix;
@@ -112,17 +112,28 @@ pub enum Kind {
     },
     /// Convolution of [images, rows, columns, channels] with zeros around.
     Convolution {
-        /// [outputs, kernel, kernel, channels].
+        /// [outputs, kernel rows, kernel columns, channels].
         weight: Vec<f32>,
         /// [outputs].
         bias: Vec<f32>,
-        /// Side of the kernel.
+        /// Rows and columns of the kernel.
+        kernel: [usize; 2],
+        /// Step in both directions.
+        stride: [usize; 2],
+        /// Zeros above and below, and on either side.
+        pad: [usize; 2],
+    },
+    /// The largest of windows of [images, rows, columns, channels]; what is around is never the largest.
+    MaxPool {
+        /// Side of a window.
         kernel: usize,
         /// Step in both directions.
         stride: usize,
-        /// Zeros on all four sides.
+        /// What is added on all four sides.
         pad: usize,
     },
+    /// The mean over dimension 1 of three.
+    Mean,
 }
 
 impl Graph {

@@ -1,8 +1,7 @@
 //! Viseme model files as ONNX and TFLite: for engines that are compared with ours, and for those that stand in for it.
 //!
-//! A model file ([`viseme_format`], architecture `viseme-conformer`) becomes a [`graph::Graph`] of plain operations
-//! (`network.rs`), and that a file of the other format (`onnx.rs`, `tflite.rs`). All sizes are fixed when the file is
-//! made.
+//! A model file ([`viseme_format`]) becomes a [`graph::Graph`] of plain operations (`network.rs`), and that a file of the
+//! other format (`onnx.rs`, `tflite.rs`). All sizes are fixed when the file is made.
 
 mod flatbuffer;
 pub mod graph;
@@ -16,12 +15,13 @@ mod weights;
 
 use std::fmt;
 
+use viseme_engine::model::auto_avsr;
 use viseme_engine::model::conformer::{LoadError, Model};
 use viseme_format::gguf::Reader;
-use viseme_format::spec::Conformer;
+use viseme_format::spec::{Conformer, Family, ModelSpec};
 use viseme_format::weights::ValuesError;
 
-pub use network::HIDDEN;
+pub use network::conformer::HIDDEN;
 
 /// What of the model is written, and for which sizes. All tensors are f32; `d` is the width of the encoder, V the number
 /// of tokens.
@@ -29,6 +29,9 @@ pub use network::HIDDEN;
 pub enum Part {
     /// `crops` [frames, side, side], grey values from 0 to 255, to `logits` [frames, V], with the context that the model
     /// was made for.
+    ///
+    /// Of a model of Auto-AVSR `crops`, `samples` [640 · frames] at 16 kHz with mean 0 and variance 1, or both, to
+    /// `memory` [frames, d], what its decoder attends to, and the CTC `logits`.
     Whole {
         /// Frames of an utterance.
         frames: usize,
@@ -92,14 +95,26 @@ pub enum Format {
 /// # Errors
 /// A file that the engine refuses, or a part that it has no room for.
 pub fn export(model: &[u8], part: Part, format: Format) -> Result<Vec<u8>, ExportError> {
-    // The engine checks every tensor.
-    let checked = Model::open(model).map_err(ExportError::Model)?;
     let file = Reader::open(model).map_err(|e| ExportError::Model(e.into()))?;
-    let spec = checked
-        .spec()
-        .conformer()
-        .map_err(|e| ExportError::Model(e.into()))?;
-    let graph = network::build(&file, spec, part)?;
+    let spec = ModelSpec::read(&file).map_err(|e| ExportError::Model(e.into()))?;
+    // The engine checks every tensor.
+    let graph = match &spec.family {
+        Family::AutoAvsr(of) => {
+            auto_avsr::Model::open(model).map_err(ExportError::Model)?;
+            let (Part::Whole { frames }, Format::Onnx) = (part, format) else {
+                return Err(ExportError::WholeOnnx);
+            };
+            if !(1..=of.max_frames as usize).contains(&frames) {
+                return Err(ExportError::Frames(of.max_frames as usize));
+            }
+            network::auto_avsr::build(&file, of, frames)?
+        }
+        _ => {
+            Model::open(model).map_err(ExportError::Model)?;
+            let of = spec.conformer().map_err(|e| ExportError::Model(e.into()))?;
+            network::conformer::build(&file, of, part)?
+        }
+    };
     Ok(match format {
         Format::Onnx => onnx::write(&graph),
         Format::Tflite => tflite::write(&graph, false),
@@ -135,11 +150,11 @@ impl Part {
             Part::Step { frames, .. } => [frames, 1],
         };
         if !counts.iter().all(|n| (1..=Self::MOST).contains(n)) {
-            return Err(ExportError::Frames);
+            return Err(ExportError::Frames(Self::MOST));
         }
         if let Part::Step { left, .. } = *self {
             if left > Self::MOST {
-                return Err(ExportError::Frames);
+                return Err(ExportError::Frames(Self::MOST));
             }
             if spec.encoder.conv_right() > 0 {
                 return Err(ExportError::LooksAhead(spec.encoder.conv_right()));
@@ -156,8 +171,10 @@ pub enum ExportError {
     Model(LoadError),
     /// A tensor is not as it should be.
     Values(ValuesError),
-    /// A number of frames is out of range.
-    Frames,
+    /// A number of frames is out of range; this is the most there can be.
+    Frames(usize),
+    /// A model of Auto-AVSR was asked for in parts, or in another format.
+    WholeOnnx,
     /// The convolutions of the model see so many frames of the future, which no step has.
     LooksAhead(u32),
 }
@@ -167,10 +184,13 @@ impl fmt::Display for ExportError {
         match self {
             ExportError::Model(error) => error.fmt(f),
             ExportError::Values(error) => error.fmt(f),
-            ExportError::Frames => write!(
+            ExportError::Frames(most) => write!(
                 f,
-                "there are parts of 1 to {} frames, with as many before them at most; ask for no others",
-                Part::MOST
+                "there are parts of 1 to {most} frames, with as many before them at most; ask for no others"
+            ),
+            ExportError::WholeOnnx => write!(
+                f,
+                "models of Auto-AVSR are written whole and as ONNX; give --to onnx and no --part"
             ),
             ExportError::LooksAhead(frames) => write!(
                 f,
@@ -214,6 +234,25 @@ mod tests {
         ];
         for (model, part, wanted) in cases {
             let error = export(model, part, Format::Onnx).unwrap_err().to_string();
+            assert!(error.contains(wanted) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    #[test]
+    fn auto_avsr_is_written_whole() {
+        let case = &crate::testing::auto_avsr()[0];
+        let part = Part::Encoder {
+            frames: 2,
+            chunks: None,
+        };
+        let cases = [
+            (part, Format::Onnx, "no --part"),
+            (case.part, Format::Tflite, "--to onnx"),
+            (Part::Whole { frames: 65 }, Format::Onnx, "1 to 64"),
+        ];
+        for (part, format, wanted) in cases {
+            let error = export(&case.model, part, format).unwrap_err().to_string();
             assert!(error.contains(wanted) && !error.contains('\n'), "{error}");
         }
     }

@@ -1,68 +1,54 @@
-//! The conformer as a [`Graph`]: the arithmetic of `runtime/format/SPEC.md`, section 4, in f32.
+//! Networks as a [`Graph`]: the arithmetic of `runtime/format/SPEC.md` in f32. Here are the conformer block, which both
+//! families of models have in common, and what it is made of.
 //!
-//! Three things are computed here once instead of in every run, none of which changes what the network computes: the
+//! Three things are computed here once instead of in every run, none of which changes what a network computes: the
 //! projected positions; 1/√(d/H), which goes into the queries; and the ½ of the feed-forward modules, which goes into
 //! their last matrix.
 
+pub mod auto_avsr;
+pub mod conformer;
+
 use viseme_engine::math;
 use viseme_format::gguf::Reader;
-use viseme_format::spec::{Activation, Conformer};
+use viseme_format::spec::Activation;
 
+use crate::ExportError;
 use crate::graph::{Graph, Id, Kind};
 use crate::weights::{self, Matrix};
-use crate::{ExportError, Part};
 
-/// Added to the scores of keys that are not to be seen: exp of it is 0 beside any other score.
-pub const HIDDEN: f32 = -1e9;
-
-/// The network, or a part of it.
-///
-/// # Errors
-/// Frames or a left context that the model cannot have, or a tensor that is missing.
-pub fn build(file: &Reader<'_>, spec: &Conformer<'_>, part: Part) -> Result<Graph, ExportError> {
-    part.check(spec)?;
-    let mut net = Network {
-        file,
-        spec,
-        d: spec.encoder.d_model as usize,
-        heads: spec.encoder.heads as usize,
-        graph: Graph::default(),
-    };
-    match part {
-        Part::Whole { frames } => {
-            let x = net.frontend(frames)?;
-            let mask = net.reach(frames);
-            net.encoder(x, frames, mask)?;
-        }
-        Part::Encoder { frames, chunks } => {
-            let x = net.graph.input("features", &[frames, net.d]);
-            let mask = match chunks {
-                None => net.reach(frames),
-                Some(chunks) => Some(seen(frames, |i, j| chunks.sees(i, j))),
-            };
-            net.encoder(x, frames, mask)?;
-        }
-        Part::Step { frames, left } => net.step(frames, left)?,
-    }
-    Ok(net.graph)
-}
-
-/// What is added to the score of query i and key j, [frames, frames].
-fn seen(frames: usize, sees: impl Fn(usize, usize) -> bool) -> Vec<f32> {
-    let places = (0..frames * frames).map(|at| (at / frames, at % frames));
-    let score = |(i, j)| if sees(i, j) { 0.0 } else { HIDDEN };
-    places.map(score).collect()
-}
-
+/// A network that is being built.
 struct Network<'n> {
     file: &'n Reader<'n>,
-    spec: &'n Conformer<'n>,
-    d: usize,
-    heads: usize,
     graph: Graph,
 }
 
+/// Conformer blocks.
+#[derive(Clone, Copy)]
+struct Encoder {
+    /// What the names of their tensors begin with.
+    prefix: &'static str,
+    d: usize,
+    heads: usize,
+    ff: usize,
+    activation: Activation,
+    kernel: usize,
+    /// Frames of the past that the depthwise convolution sees.
+    conv_left: usize,
+    eps: f32,
+    positions: Positions,
+}
+
+/// How attention counts distances.
+#[derive(Clone, Copy, PartialEq)]
+enum Positions {
+    /// From query to key.
+    Latest,
+    /// As `SPEC.md`, section 5.2, says: row r of the table is the sinusoid of this number less r.
+    Legacy(usize),
+}
+
 /// Frames of before, as the caller of a step has them: inputs and the outputs that replace them.
+#[derive(Default)]
 struct Cache {
     keys: Option<Id>,
     values: Option<Id>,
@@ -80,94 +66,29 @@ struct Span {
 }
 
 impl Network<'_> {
-    /// Whole utterances: [frames, d] to logits. Without a mask every frame sees every other.
-    fn encoder(
-        &mut self,
-        mut x: Id,
-        frames: usize,
-        mask: Option<Vec<f32>>,
-    ) -> Result<(), ExportError> {
-        let mask = mask.map(|mask| self.graph.constant("mask", &[1, frames, frames], mask));
-        let span = Span {
-            frames,
-            left: 0,
-            mask,
-        };
-        for block in 0..self.spec.encoder.blocks as usize {
-            x = self.block(block, x, &span, None)?.0;
-        }
-        let logits = self.head(x)?;
-        self.graph.output("logits", logits);
-        Ok(())
-    }
-
-    /// One chunk of a stream. The caches come in and go out in the order of the blocks; the mask, the last input, hides
-    /// what is in the key caches before the stream's first frame.
-    fn step(&mut self, frames: usize, left: usize) -> Result<(), ExportError> {
-        let (d, blocks) = (self.d, self.spec.encoder.blocks as usize);
-        let conv = self.spec.encoder.conv_kernel as usize - 1;
-        let mut x = self.graph.input("features", &[frames, d]);
-        let mut input = |name: &str, block: usize, rows: usize| {
-            (rows > 0).then(|| self.graph.input(&format!("{name}.{block}"), &[rows, d]))
-        };
-        let caches = (0..blocks).map(|block| Cache {
-            keys: input("keys", block, left),
-            values: input("values", block, left),
-            conv: input("conv", block, conv),
-        });
-        let caches: Vec<Cache> = caches.collect();
-        let mask = Some(self.graph.input("mask", &[1, 1, left + frames]));
-        let span = Span { frames, left, mask };
-        let mut next = Vec::new();
-        for (block, cache) in caches.into_iter().enumerate() {
-            let (y, cache) = self.block(block, x, &span, Some(cache))?;
-            x = y;
-            next.extend([cache.keys, cache.values, cache.conv].into_iter().flatten());
-        }
-        let logits = self.head(x)?;
-        self.graph.output("logits", logits);
-        for (id, input) in next.into_iter().zip(1..) {
-            let name = self.graph.values[self.graph.inputs[input].0].name.clone();
-            self.graph.output(&format!("next.{name}"), id);
-        }
-        Ok(())
-    }
-
-    /// The mask of the model's own reach; `None` if every frame sees every other.
-    fn reach(&self, frames: usize) -> Option<Vec<f32>> {
-        let encoder = &self.spec.encoder;
-        let most = |reach: i32| usize::try_from(reach).unwrap_or(frames);
-        let (left, right) = (most(encoder.att_left), most(encoder.att_right));
-        let limited = left + 1 < frames || right + 1 < frames;
-        limited.then(|| seen(frames, |i, j| j + left >= i && j <= i + right))
-    }
-
     fn block(
         &mut self,
+        e: &Encoder,
         b: usize,
         x: Id,
         span: &Span,
         cache: Option<Cache>,
     ) -> Result<(Id, Cache), ExportError> {
-        let Cache { keys, values, conv } = cache.unwrap_or(Cache {
-            keys: None,
-            values: None,
-            conv: None,
-        });
-        let x = self.feed_forward(&format!("encoder.{b}.ff1"), x)?;
-        let (x, keys, values) = self.attention(b, x, span, keys, values)?;
-        let (x, conv) = self.convolution(b, x, conv)?;
-        let x = self.feed_forward(&format!("encoder.{b}.ff2"), x)?;
-        let x = self.norm(&format!("encoder.{b}.norm"), x)?;
+        let Cache { keys, values, conv } = cache.unwrap_or_default();
+        let x = self.feed_forward(e, &e.name(b, "ff1"), x)?;
+        let (x, keys, values) = self.attention(e, b, x, span, keys, values)?;
+        let (x, conv) = self.convolution(e, b, x, conv)?;
+        let x = self.feed_forward(e, &e.name(b, "ff2"), x)?;
+        let x = self.norm(&e.name(b, "norm"), x, e.eps)?;
         Ok((x, Cache { keys, values, conv }))
     }
 
     /// x + ½ · down(act(up(LN x))).
-    fn feed_forward(&mut self, name: &str, x: Id) -> Result<Id, ExportError> {
-        let (d, ff) = (self.d, self.spec.encoder.ff as usize);
-        let normed = self.norm(&format!("{name}.norm"), x)?;
+    fn feed_forward(&mut self, e: &Encoder, name: &str, x: Id) -> Result<Id, ExportError> {
+        let (d, ff) = (e.d, e.ff);
+        let normed = self.norm(&format!("{name}.norm"), x, e.eps)?;
         let wide = self.linear(&format!("{name}.up"), normed, ff, d, 1.0)?;
-        let wide = match self.spec.encoder.ff_activation {
+        let wide = match e.activation {
             Activation::Silu => self.silu(&format!("{name}.silu"), wide),
             Activation::Relu => self.same(&format!("{name}.relu"), Kind::Relu, wide),
         };
@@ -178,16 +99,17 @@ impl Network<'_> {
     /// x + out(attention(LN x)), and the last rows of keys and values.
     fn attention(
         &mut self,
+        e: &Encoder,
         b: usize,
         x: Id,
         span: &Span,
         old_keys: Option<Id>,
         old_values: Option<Id>,
     ) -> Result<(Id, Option<Id>, Option<Id>), ExportError> {
-        let (d, heads) = (self.d, self.heads);
-        let at = |part: &str| format!("encoder.{b}.att.{part}");
+        let (d, heads) = (e.d, e.heads);
+        let at = |part: &str| e.name(b, &format!("att.{part}"));
         let scale = math::rsqrt((d / heads) as f32);
-        let normed = self.norm(&at("norm"), x)?;
+        let normed = self.norm(&at("norm"), x, e.eps)?;
         let queries = self.linear(&at("q"), normed, d, d, scale)?;
         let keys = self.linear(&at("k"), normed, d, d, 1.0)?;
         let values = self.linear(&at("v"), normed, d, d, 1.0)?;
@@ -199,15 +121,15 @@ impl Network<'_> {
             bias.iter_mut().for_each(|value| *value *= scale);
             let bias = self.graph.constant(&at(tensor), &[d], bias);
             let biased = self.add(&at(&format!("query_{name}")), queries, bias);
-            Ok::<Id, ExportError>(self.split_heads(&at(&format!("heads_{name}")), biased))
+            Ok::<Id, ExportError>(self.split_heads(&at(&format!("heads_{name}")), biased, heads))
         });
         let (content, place) = (content?, place?);
-        let keys = self.split_heads(&at("heads_k"), keys);
-        let values = self.split_heads(&at("heads_values"), values);
+        let keys = self.split_heads(&at("heads_k"), keys, heads);
+        let values = self.split_heads(&at("heads_values"), values, heads);
 
         let (n, all) = (span.frames, span.left + span.frames);
         let by_content = self.product(&at("content"), content, keys, true, &[heads, n, all]);
-        let by_place = self.places(b, place, n, span.left)?;
+        let by_place = self.places(e, b, place, n, span.left)?;
         let mut scores = self.add(&at("scores"), by_content, by_place);
         if let Some(mask) = span.mask {
             scores = self.add(&at("masked"), scores, mask);
@@ -229,11 +151,21 @@ impl Network<'_> {
     /// (q + v) · p(i - j) of every query i and key j: the products with all offsets there are, and out of row i those
     /// that belong to its keys. One shift does that for all rows (Dai et al., "Transformer-XL", 2019, appendix B): in
     /// the flat rows of S products, key j of query i lies at iS + C-1-i + j = i(S-1) + C-1 + j.
-    fn places(&mut self, b: usize, queries: Id, n: usize, left: usize) -> Result<Id, ExportError> {
-        let (d, heads) = (self.d, self.heads);
-        let at = |part: &str| format!("encoder.{b}.att.{part}");
+    fn places(
+        &mut self,
+        e: &Encoder,
+        b: usize,
+        queries: Id,
+        n: usize,
+        left: usize,
+    ) -> Result<Id, ExportError> {
+        let (d, heads) = (e.d, e.heads);
+        let at = |part: &str| e.name(b, &format!("att.{part}"));
         let (all, span) = (left + n, left + 2 * n - 1);
-        let positions = self.positions(b, n, left)?;
+        if let Positions::Legacy(last) = e.positions {
+            return self.legacy_places(e, b, queries, n, last);
+        }
+        let positions = self.positions(e, b, left + n - 1, span)?;
         let positions = self
             .graph
             .constant(&at("positions"), &[heads, d / heads, span], positions);
@@ -255,16 +187,54 @@ impl Network<'_> {
         Ok(self.slice(&at("place_keys"), rows, &[0, 0, 0], &[heads, n, all]))
     }
 
-    /// p(r) for the offsets r = left + n - 1 down to -(n - 1), [heads, d / heads, offsets].
-    fn positions(&self, b: usize, n: usize, left: usize) -> Result<Vec<f32>, ExportError> {
-        let (d, span) = (self.d, left + 2 * n - 1);
-        let name = format!("encoder.{b}.att.pos.weight");
+    /// The same as the first version of ESPnet has it, with a row of the table for each frame: a column of zeros before
+    /// the products, and the first n of the flat rows of n + 1 left out.
+    fn legacy_places(
+        &mut self,
+        e: &Encoder,
+        b: usize,
+        queries: Id,
+        n: usize,
+        last: usize,
+    ) -> Result<Id, ExportError> {
+        let (width, heads) = (e.d / e.heads, e.heads);
+        let at = |part: &str| e.name(b, &format!("att.{part}"));
+        let positions = self.positions(e, b, last, n)?;
+        let positions = self
+            .graph
+            .constant(&at("positions"), &[heads, width, n], positions);
+        let products = self.product(&at("place"), queries, positions, false, &[heads, n, n]);
+        let zeros = self
+            .graph
+            .constant(&at("place_zeros"), &[heads, n, 1], vec![0.0; heads * n]);
+        let shape = [heads, n, n + 1];
+        let padded = (self.graph).op(
+            &at("place_padded"),
+            Kind::Concat { axis: 2 },
+            &[zeros, products],
+            &shape,
+        );
+        let flat = self.reshape(&at("place_flat"), padded, &[heads, n * (n + 1)]);
+        let shifted = self.slice(&at("place_cut"), flat, &[0, n], &[heads, n * n]);
+        Ok(self.reshape(&at("place_rows"), shifted, &[heads, n, n]))
+    }
+
+    /// p(r) for `span` offsets r from `first` downwards, [heads, d / heads, span].
+    fn positions(
+        &self,
+        e: &Encoder,
+        b: usize,
+        first: usize,
+        span: usize,
+    ) -> Result<Vec<f32>, ExportError> {
+        let d = e.d;
+        let name = e.name(b, "att.pos.weight");
         let weight = weights::floats(self.file, &name, &[d, d])?;
         // As the engine does it: the factor in double precision, its products in single.
         let factor = (-10_000f64.ln() / d as f64) as f32;
         let mut table = vec![0.0; d * span];
         for m in 0..span {
-            let offset = (left + n - 1) as f32 - m as f32;
+            let offset = first as f32 - m as f32;
             let waves = (0..d).map(|i| {
                 let angle = offset * math::exp((i / 2 * 2) as f32 * factor);
                 if i % 2 == 0 {
@@ -285,15 +255,14 @@ impl Network<'_> {
     /// x + pointwise2(SiLU(depthwise(GLU(pointwise1(LN x))))), and the last rows of what the depthwise convolution saw.
     fn convolution(
         &mut self,
+        e: &Encoder,
         b: usize,
         x: Id,
         old: Option<Id>,
     ) -> Result<(Id, Option<Id>), ExportError> {
-        let d = self.d;
-        let kernel = self.spec.encoder.conv_kernel as usize;
-        let left = self.spec.encoder.conv_left as usize;
-        let at = |part: &str| format!("encoder.{b}.conv.{part}");
-        let normed = self.norm(&at("norm"), x)?;
+        let (d, kernel, left) = (e.d, e.kernel, e.conv_left);
+        let at = |part: &str| e.name(b, &format!("conv.{part}"));
+        let normed = self.norm(&at("norm"), x, e.eps)?;
         let wide = self.linear(&at("pointwise1"), normed, 2 * d, d, 1.0)?;
         let rows = self.graph.shape(x)[0];
         let [linear, gate] = self
@@ -326,92 +295,13 @@ impl Network<'_> {
             return (new, None);
         };
         let (kept, rows) = (self.graph.shape(old)[0], self.graph.shape(new)[0]);
-        let shape = [kept + rows, self.d];
+        let d = self.graph.shape(new)[1];
+        let shape = [kept + rows, d];
         let all = self
             .graph
             .op(name, Kind::Concat { axis: 0 }, &[old, new], &shape);
-        let last = self.slice(&format!("{name}_last"), all, &[rows, 0], &[kept, self.d]);
+        let last = self.slice(&format!("{name}_last"), all, &[rows, 0], &[kept, d]);
         (all, Some(last))
-    }
-
-    /// `encoder.norm` and `ctc`.
-    fn head(&mut self, x: Id) -> Result<Id, ExportError> {
-        let normed = self.norm("encoder.norm", x)?;
-        self.linear("ctc", normed, self.spec.tokens.len(), self.d, 1.0)
-    }
-
-    /// Grey crops [frames, side, side] to [frames, d].
-    fn frontend(&mut self, frames: usize) -> Result<Id, ExportError> {
-        let (front, mut side) = (&self.spec.frontend, self.spec.crop.size as usize);
-        let crops = self.graph.input("crops", &[frames, side, side]);
-        let grey = self
-            .graph
-            .constant("frontend.pad", &[1], vec![-(front.pad_value as f32)]);
-        let x = self.add("frontend.grey", crops, grey);
-        let mut x = self.reshape("frontend.pixels", x, &[frames, side, side, 1]);
-        if front.frames > 1 {
-            x = self.stack(x, front.frames as usize);
-        }
-        let mut channels = front.frames as usize;
-        for (i, stage) in front.stages().iter().enumerate() {
-            let name = |part: &str| format!("frontend.conv.{i}.{part}");
-            let (outputs, kernel) = (stage.channels as usize, stage.kernel as usize);
-            let inputs = kernel * kernel * channels;
-            let convolution = Kind::Convolution {
-                weight: weights::matrix(
-                    self.file,
-                    &name("weight"),
-                    [outputs, inputs],
-                    &[outputs, kernel, kernel, channels],
-                )?
-                .rows,
-                bias: weights::floats(self.file, &name("bias"), &[outputs])?,
-                kernel,
-                stride: stage.stride as usize,
-                pad: stage.pad as usize,
-            };
-            side = stage.side(side as u32).unwrap_or(0) as usize;
-            channels = outputs;
-            let shape = [frames, side, side, channels];
-            let y = self.graph.op(&name("map"), convolution, &[x], &shape);
-            x = self.silu(&name("silu"), y);
-        }
-        let features = side * side * channels;
-        let x = self.reshape("frontend.flat", x, &[frames, features]);
-        self.linear("frontend.proj", x, self.d, features, 1.0)
-    }
-
-    /// Neighbouring frames as channels; beyond the ends the first and the last frame are repeated.
-    fn stack(&mut self, x: Id, channels: usize) -> Id {
-        let [frames, side, ..] = *self.graph.shape(x) else {
-            return x;
-        };
-        let around = channels / 2;
-        let shifted = (0..channels).map(|c| {
-            // Frames that are missing before, and after.
-            let before = around.saturating_sub(c).min(frames);
-            let after = c.saturating_sub(around).min(frames);
-            let kept = frames - before - after;
-            let mut parts = Vec::new();
-            let mut cut = |first: usize, count: usize, what: &str| {
-                let name = format!("frontend.shift.{c}.{what}");
-                self.slice(&name, x, &[first, 0, 0, 0], &[count, side, side, 1])
-            };
-            parts.extend((0..before).map(|i| cut(0, 1, &format!("first.{i}"))));
-            if kept > 0 {
-                parts.push(cut(after, kept, "kept"));
-            }
-            parts.extend((0..after).map(|i| cut(frames - 1, 1, &format!("last.{i}"))));
-            let name = format!("frontend.shift.{c}");
-            let shape = [frames, side, side, 1];
-            match parts[..] {
-                [whole] => whole,
-                _ => (self.graph).op(&name, Kind::Concat { axis: 0 }, &parts, &shape),
-            }
-        });
-        let shifted: Vec<Id> = shifted.collect();
-        let shape = [frames, side, side, channels];
-        (self.graph).op("frontend.stack", Kind::Concat { axis: 3 }, &shifted, &shape)
     }
 
     /// x Wᵀ + b, times `factor`.
@@ -435,19 +325,20 @@ impl Network<'_> {
             .op(name, Kind::Linear { weight, bias }, &[x], &shape))
     }
 
-    fn norm(&mut self, name: &str, x: Id) -> Result<Id, ExportError> {
+    fn norm(&mut self, name: &str, x: Id, eps: f32) -> Result<Id, ExportError> {
+        let width = self.graph.shape(x).last().copied().unwrap_or(0);
         let norm = Kind::LayerNorm {
-            weight: weights::floats(self.file, &format!("{name}.weight"), &[self.d])?,
-            bias: weights::floats(self.file, &format!("{name}.bias"), &[self.d])?,
-            eps: self.spec.encoder.norm_eps,
+            weight: weights::floats(self.file, &format!("{name}.weight"), &[width])?,
+            bias: weights::floats(self.file, &format!("{name}.bias"), &[width])?,
+            eps,
         };
         Ok(self.same(name, norm, x))
     }
 
     /// [frames, d] to [heads, frames, d / heads].
-    fn split_heads(&mut self, name: &str, x: Id) -> Id {
-        let rows = self.graph.shape(x)[0];
-        let shape = [rows, self.heads, self.d / self.heads];
+    fn split_heads(&mut self, name: &str, x: Id, heads: usize) -> Id {
+        let [rows, d] = [0, 1].map(|i| self.graph.shape(x)[i]);
+        let shape = [rows, heads, d / heads];
         let split = self.reshape(&format!("{name}.split"), x, &shape);
         self.transpose(name, split, &[1, 0, 2])
     }
@@ -491,5 +382,12 @@ impl Network<'_> {
         let shape: Vec<usize> = order.iter().map(|&i| from[i]).collect();
         let order = order.to_vec();
         self.graph.op(name, Kind::Transpose { order }, &[x], &shape)
+    }
+}
+
+impl Encoder {
+    /// Name of a part of a block.
+    fn name(&self, block: usize, part: &str) -> String {
+        format!("{}encoder.{block}.{part}", self.prefix)
     }
 }

@@ -166,29 +166,61 @@ impl Writer<'_> {
                 pad,
             } => {
                 // From [outputs, rows, columns, channels] to [outputs, channels, rows, columns].
-                let (window, channels) = (kernel * kernel, from[3]);
+                let (window, channels) = (kernel[0] * kernel[1], from[3]);
                 let at = |i| {
                     let (output, channel, place) =
                         (i / (window * channels), i / window % channels, i % window);
                     weight[(output * window + place) * channels + channel]
                 };
                 let turned: Vec<f32> = (0..weight.len()).map(at).collect();
-                let shape = [bias.len(), channels, *kernel, *kernel];
+                let shape = [bias.len(), channels, kernel[0], kernel[1]];
                 let w = self.floats(&format!("{name}.weight"), &shape, &turned);
                 let b = self.floats(&format!("{name}.bias"), &[bias.len()], bias);
-                let [first, map] = ["channels_first", "map"].map(|s| format!("{name}.{s}"));
-                let order = [Ints("perm", &[0, 3, 1, 2])];
-                self.node("Transpose", &first, &[x], &[&first], &order);
+                let [rows, columns] = *pad;
+                let pads = [rows, columns, rows, columns];
+                let attributes = [
+                    Ints("kernel_shape", kernel),
+                    Ints("pads", &pads),
+                    Ints("strides", stride),
+                ];
+                self.channels_first(name, "Conv", x, &[&w, &b], &outputs, &attributes);
+            }
+            Kind::MaxPool {
+                kernel,
+                stride,
+                pad,
+            } => {
                 let attributes = [
                     Ints("kernel_shape", &[*kernel; 2]),
                     Ints("pads", &[*pad; 4]),
                     Ints("strides", &[*stride; 2]),
                 ];
-                self.node("Conv", &map, &[&first, &w, &b], &[&map], &attributes);
-                let order = [Ints("perm", &[0, 2, 3, 1])];
-                self.node("Transpose", name, &[&map], &outputs, &order);
+                self.channels_first(name, "MaxPool", x, &[], &outputs, &attributes);
+            }
+            Kind::Mean => {
+                let attributes = [Ints("axes", &[1]), Int("keepdims", 0)];
+                self.node("ReduceMean", name, &inputs, &outputs, &attributes);
             }
         }
+    }
+
+    /// An operation of ONNX on [images, channels, rows, columns] for one on [images, rows, columns, channels].
+    fn channels_first(
+        &mut self,
+        name: &str,
+        kind: &str,
+        x: &str,
+        others: &[&str],
+        outputs: &[&str],
+        attributes: &[Attribute<'_>],
+    ) {
+        let [first, map] = ["channels_first", "map"].map(|s| format!("{name}.{s}"));
+        let order = [Ints("perm", &[0, 3, 1, 2])];
+        self.node("Transpose", &first, &[x], &[&first], &order);
+        let inputs = [&[&*first], others].concat();
+        self.node(kind, &map, &inputs, &[&map], attributes);
+        let order = [Ints("perm", &[0, 2, 3, 1])];
+        self.node("Transpose", name, &[&map], outputs, &order);
     }
 
     fn reshape(&mut self, name: &str, x: &str, y: &str, to: &[usize]) {

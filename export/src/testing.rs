@@ -1,10 +1,16 @@
 //! Models of every architecture that is exported, with random weights, and what our engine makes of them: for
 //! comparing other engines with it (feature `testing`).
 
+use viseme_engine::kernels::detect;
+use viseme_engine::model::auto_avsr;
 use viseme_engine::model::conformer::Model;
+use viseme_engine::preprocess::crop::normalise;
 use viseme_engine::session::{Options, Session};
 use viseme_engine::testing::{self, REFERENCE, Size, TINY};
-use viseme_format::spec::{Activation, Conformer, Family, Weights};
+use viseme_format::spec::auto_avsr::{
+    AutoAvsr, Branch, CROP, FRAME_SAMPLES, Fusion, FusionNorm, Positions, TransformerDecoder, Trunk,
+};
+use viseme_format::spec::{Activation, Conformer, Family, Tokens, Weights};
 
 use crate::{Chunks, HIDDEN, Input, Part};
 
@@ -55,6 +61,86 @@ pub fn utterances(weights: Weights) -> Vec<Case> {
         Case::new(name, &size, weights, change, part, part.frames())
     });
     cases.into()
+}
+
+/// Utterances of models of Auto-AVSR in f32: pictures, sound and both, with everything that such a model file can say.
+pub fn auto_avsr() -> Vec<Case> {
+    let [silu, prelu] =
+        [(Trunk::Silu, 24, 3), (Trunk::Prelu, 16, 2)].map(|(trunk, d_model, heads)| Branch {
+            width: 4,
+            trunk,
+            d_model,
+            heads,
+            ff: 40,
+            blocks: 2,
+            conv_kernel: 5,
+            positions: match trunk {
+                Trunk::Silu => Positions::Latest,
+                Trunk::Prelu => Positions::Legacy,
+            },
+        });
+    let fusion = |norm| Some(Fusion { hidden: 20, norm });
+    let cases = [
+        ("video", Some(silu), None, None, 9),
+        ("video-legacy", Some(prelu), None, None, 6),
+        ("video-one", Some(silu), None, None, 1),
+        ("audio", None, Some(prelu), None, 9),
+        ("audio-silu", None, Some(silu), None, 3),
+        ("both", Some(silu), Some(prelu), fusion(FusionNorm::None), 7),
+        (
+            "both-batch",
+            Some(prelu),
+            Some(silu),
+            fusion(FusionNorm::Batch),
+            7,
+        ),
+        (
+            "both-layer",
+            Some(silu),
+            Some(silu),
+            fusion(FusionNorm::Layer),
+            7,
+        ),
+    ];
+    let case = |(name, video, audio, fusion, frames): (
+        &'static str,
+        Option<Branch>,
+        Option<Branch>,
+        _,
+        usize,
+    )| {
+        let d_model = video.or(audio).map_or(0, |branch| branch.d_model);
+        let of = AutoAvsr {
+            crop: CROP,
+            video,
+            audio,
+            fusion,
+            decoder: TransformerDecoder {
+                d_model,
+                heads: 2,
+                ff: 12,
+                blocks: 1,
+            },
+            max_frames: 64,
+            tokens: Tokens::from(&testing::TOKENS[..11]),
+        };
+        let mut input = Vec::new();
+        if video.is_some() {
+            let crops = testing::crops(7, frames, CROP.size as usize);
+            input.extend(crops.into_iter().map(f32::from));
+        }
+        if audio.is_some() {
+            input.extend(testing::features(7, frames, FRAME_SAMPLES as usize));
+        }
+        let model = testing::model(&testing::auto_avsr_spec(of, Weights::F32), 3);
+        Case {
+            name,
+            model: model.expect("a model"),
+            part: Part::Whole { frames },
+            input,
+        }
+    };
+    cases.map(case).into()
 }
 
 /// Streams in f32: an encoder that sees what a stream does, and the same encoder in steps. Both have the same logits.
@@ -140,6 +226,26 @@ impl Case {
             part,
             input,
         }
+    }
+
+    /// What our engine's encoder gives of a model of [`auto_avsr`].
+    ///
+    /// # Panics
+    /// If the input is not what the model reads.
+    pub fn memory(&self) -> Vec<f32> {
+        let model = auto_avsr::Model::open(&self.model).expect("a model");
+        let spec = model.auto_avsr().expect("a model of Auto-AVSR");
+        let pixels = spec.video.map_or(0, |_| {
+            self.part.frames() * (spec.crop.size * spec.crop.size) as usize
+        });
+        let (video, audio) = self.input.split_at(pixels);
+        let normal = |&grey: &f32| normalise(grey as u8, spec.crop.mean, spec.crop.std);
+        let video: Vec<f32> = video.iter().map(normal).collect();
+        let input = auto_avsr::Input {
+            video: spec.video.map(|_| &video[..]),
+            audio: spec.audio.map(|_| audio),
+        };
+        model.encode(detect(), &input, None).expect("an utterance")
     }
 
     /// Logits of our engine, which sees the input as one utterance, with the context that the model was made for.

@@ -205,19 +205,22 @@ impl Writer<'_> {
                 stride,
                 pad,
             } => {
-                let shape = [bias.len(), *kernel, *kernel, from[3]];
+                let shape = [bias.len(), kernel[0], kernel[1], from[3]];
                 let w = self.floats(&format!("{name}.weight"), &shape, weight);
                 let b = self.floats(&format!("{name}.bias"), &[bias.len()], bias);
-                let x = self.pad(name, x, from, &[[0, 0], [*pad; 2], [*pad; 2], [0, 0]]);
-                let stride = *stride as i32;
+                let x = self.pad(name, x, from, &[[0, 0], [pad[0]; 2], [pad[1]; 2], [0, 0]]);
+                let [rows, columns] = stride.map(|n| n as i32);
                 let options = vec![
                     (0, Field::U8(VALID)),
-                    (1, Field::I32(stride)),
-                    (2, Field::I32(stride)),
+                    (1, Field::I32(columns)),
+                    (2, Field::I32(rows)),
                     (4, Field::I32(1)),
                     (5, Field::I32(1)),
                 ];
                 self.operator(CONV_2D, &[x, w, b], &outputs, options);
+            }
+            Kind::MaxPool { .. } | Kind::Mean => {
+                unreachable!("of Auto-AVSR alone, whose models are written as ONNX only")
             }
         }
     }

@@ -12,7 +12,7 @@ use viseme_format::layout;
 use viseme_format::spec::auto_avsr::{
     self as spec, Branch, Fusion, FusionNorm, Positions, TransformerDecoder, Trunk,
 };
-use viseme_format::spec::{BLANK, Crop, Family, ModelSpec, Weights};
+use viseme_format::spec::{BLANK, Family, ModelSpec, Weights};
 use viseme_import::auto_avsr::{self as import, AutoAvsr, Tensors};
 
 use crate::checkpoint::Array;
@@ -152,16 +152,7 @@ fn describe<'a>(
     let config = &model.config;
     let decoder = &config.decoder;
     let family = spec::AutoAvsr {
-        // The geometry of the original (facts of its `preparation` folder): 96 pixels around the mouth on a canvas of
-        // 256, of which the model sees 88.
-        crop: Crop {
-            canvas: 256,
-            patch: 96,
-            size: 88,
-            mean: 0.421,
-            std: 0.165,
-            smooth: 6,
-        },
+        crop: spec::CROP,
         video: config.video.as_ref().map(branch).transpose()?,
         audio: config.audio.as_ref().map(branch).transpose()?,
         fusion: match &config.fusion {

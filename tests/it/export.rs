@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use viseme_export::testing::{Case, single_steps_whole, streams, utterances};
+use viseme_export::testing::{Case, auto_avsr, single_steps_whole, streams, utterances};
 use viseme_export::{Format, Part, export};
 use viseme_format::spec::Weights;
 
@@ -25,6 +25,19 @@ fn onnxruntime_computes_what_the_engine_computes() {
 #[test]
 fn litert_computes_what_the_engine_computes() {
     skip(compare(TFLITE, Format::Tflite));
+}
+
+#[test]
+fn onnxruntime_computes_what_auto_avsr_does() {
+    let compare = || {
+        let cases = auto_avsr();
+        let outputs = run("auto-avsr", ONNX, Format::Onnx, &cases)?;
+        for (case, output) in cases.iter().zip(outputs) {
+            near(case.name, &output, &case.memory());
+        }
+        Ok(())
+    };
+    skip(compare());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 """Runs exported models: python export_peer.py onnx|tflite FOLDER.
 
 FOLDER/jobs.txt has a line for each: NAME run, or NAME stream CHUNK LEFT. Reads FOLDER/NAME.model and FOLDER/NAME.in
-(f32: the only input, or all frames of a stream), writes FOLDER/NAME.out (f32: the first output, of all chunks).
+(f32: all inputs, or all frames of a stream), writes FOLDER/NAME.out (f32: the first output, of all chunks).
 """
 
 import sys
@@ -57,5 +57,9 @@ for line in (folder / "jobs.txt").read_text().splitlines():
     name, kind, *sizes = line.split()
     run, shapes = {"onnx": onnx, "tflite": tflite}[sys.argv[1]](folder / f"{name}.model")
     values = np.fromfile(folder / f"{name}.in", np.float32)
-    y = stream(run, shapes, values, *map(int, sizes)) if kind == "stream" else run([values])[0]
+    if kind == "stream":
+        y = stream(run, shapes, values, *map(int, sizes))
+    else:
+        ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+        y = run(np.split(values, ends[:-1]))[0]
     y.astype(np.float32).tofile(folder / f"{name}.out")

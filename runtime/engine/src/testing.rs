@@ -104,14 +104,7 @@ pub fn spec(size: &Size, weights: Weights) -> ModelSpec<'static> {
         arena_bytes: 0,
         family: Family::Conformer(Conformer {
             fps: 25.0,
-            crop: Crop {
-                canvas: 256,
-                patch: 96,
-                size: 88,
-                mean: 0.421,
-                std: 0.165,
-                smooth: 6,
-            },
+            crop: auto_avsr::CROP,
             frontend: Frontend::new(&stages, 3, 107).expect("three stages are allowed"),
             encoder: Encoder {
                 blocks: size.blocks,
@@ -133,6 +126,19 @@ pub fn spec(size: &Size, weights: Weights) -> ModelSpec<'static> {
     }
 }
 
+/// A spec of a model of Auto-AVSR.
+pub fn auto_avsr_spec(of: auto_avsr::AutoAvsr<'_>, weights: Weights) -> ModelSpec<'_> {
+    ModelSpec {
+        name: "random",
+        license: "CC0-1.0",
+        training_data: "none: random weights",
+        modality: of.modality(),
+        weights,
+        arena_bytes: 0,
+        family: Family::AutoAvsr(of),
+    }
+}
+
 /// A model file of this spec, with the arena that the engine needs for it. The weights depend on the
 /// seed and the tensors' names only, so that the f32, int8 and int4 files of one seed hold the same
 /// weights before rounding.
@@ -140,16 +146,18 @@ pub fn spec(size: &Size, weights: Weights) -> ModelSpec<'static> {
 /// # Errors
 /// A spec that the format or the engine refuses.
 pub fn model(spec: &ModelSpec<'_>, seed: u64) -> Result<Vec<u8>, ModelError> {
-    let conformer = spec.conformer().map_err(|e| ModelError::Load(e.into()))?;
-    let arena_bytes = arena_bytes(spec, conformer.max_frames as usize)? as u64;
+    let arena_bytes = match &spec.family {
+        Family::Conformer(conformer) => arena_bytes(spec, conformer.max_frames as usize)? as u64,
+        _ => 0,
+    };
     let mut writer = Writer::new();
     ModelSpec {
         arena_bytes,
         ..*spec
     }
     .write(&mut writer)?;
-    let rows = |stem: &str| Rows::new(conformer, spec.weights, seed, stem);
-    layout::model(conformer, spec.weights, |name, shape, dtype| {
+    let rows = |stem: &str| Rows::new(spec, seed, stem);
+    tensors(spec, spec.weights, |name, shape, dtype| {
         let stem = name
             .rsplit_once('.')
             .map_or(name, |(stem, _)| stem)
@@ -241,6 +249,19 @@ impl From<SpecWriteError> for ModelError {
     }
 }
 
+/// Visits every tensor of a file with these weights.
+fn tensors<E>(
+    spec: &ModelSpec<'_>,
+    weights: Weights,
+    visit: impl FnMut(&str, &[usize], DType) -> Result<(), E>,
+) -> Result<(), E> {
+    match &spec.family {
+        Family::Conformer(conformer) => layout::model(conformer, weights, visit),
+        Family::AutoAvsr(of) => layout::auto_avsr::model(of, weights, visit),
+        _ => Ok(()),
+    }
+}
+
 /// The values of an F32 tensor, of a size that keeps activations near 1.
 fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     let len = shape.iter().product();
@@ -271,19 +292,19 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(conformer: &Conformer<'_>, weights: Weights, seed: u64, stem: &str) -> Self {
+    fn new(spec: &ModelSpec<'_>, seed: u64, stem: &str) -> Self {
         let name = alloc::format!("{stem}.weight");
         let mut rows = Rows {
             codes: Vec::new(),
             scale: Vec::new(),
             colsum: Vec::new(),
             inputs: 0,
-            top: match layout::stored(weights, &name) {
+            top: match layout::stored(spec.weights, &name) {
                 Weights::Int4 => f32::from(panels::int4::MAX),
                 _ => 127.0,
             },
         };
-        let _ = layout::model::<()>(conformer, Weights::F32, |found, shape, _| {
+        let _ = tensors::<()>(spec, Weights::F32, |found, shape, _| {
             if found == name {
                 let inputs: usize = shape.iter().skip(1).product();
                 rows.inputs = inputs;

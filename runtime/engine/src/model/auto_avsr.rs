@@ -19,7 +19,7 @@ use core::fmt;
 
 use viseme_format::gguf::Reader;
 use viseme_format::layout;
-use viseme_format::spec::auto_avsr::{FRAME_SAMPLES, FusionNorm};
+use viseme_format::spec::auto_avsr::{FRAME_SAMPLES, FUSION_EPS, FusionNorm};
 use viseme_format::spec::{ModelSpec, Weights, auto_avsr};
 
 use super::conformer::LoadError;
@@ -31,9 +31,6 @@ use crate::kernels::elementwise::Activation;
 use branch::{Branch, Quantiser};
 use decoder::DecoderLayers;
 use watch::{Observer, Watched};
-
-/// Epsilon of the layer norm in the fusion.
-const FUSION_EPS: f32 = 1e-5;
 
 /// Sound samples of a frame.
 const FRAME: usize = FRAME_SAMPLES as usize;

@@ -11,6 +11,29 @@ pub const SAMPLE_RATE: u32 = 16_000;
 /// Sound samples of a video frame.
 pub const FRAME_SAMPLES: u32 = 640;
 
+/// Vectors of the audio front-end that are averaged to that of a frame.
+pub const AUDIO_POOL: usize = 20;
+
+/// Epsilon of the layer norms in encoders and decoder.
+pub const NORM_EPS: f32 = 1e-12;
+
+/// Epsilon of the layer norm in the fusion.
+pub const FUSION_EPS: f32 = 1e-5;
+
+/// Rows of the table of [`Positions::Legacy`], unless an utterance is longer.
+pub const LEGACY_LENGTH: usize = 5000;
+
+/// The geometry of the original (facts of its `preparation` folder): 96 pixels around the mouth on a canvas of 256, of
+/// which a model sees 88.
+pub const CROP: Crop = Crop {
+    canvas: 256,
+    patch: 96,
+    size: 88,
+    mean: 0.421,
+    std: 0.165,
+    smooth: 6,
+};
+
 /// A model of family `viseme-auto-avsr`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AutoAvsr<'a> {

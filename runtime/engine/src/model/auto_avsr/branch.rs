@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use viseme_format::spec::Crop;
-use viseme_format::spec::auto_avsr::{self, Positions};
+use viseme_format::spec::auto_avsr::{self, NORM_EPS, Positions};
 
 use super::resnet::Resnet;
 use super::watch::Watched;
@@ -19,9 +19,6 @@ use crate::model::conformer::encoder::{
 };
 use crate::model::conformer::linear::{Activations, Linear, QuantBuffer};
 use crate::model::conformer::load::Tensors;
-
-/// Epsilon of the encoder's and the decoder's layer norms.
-pub(super) const NORM_EPS: f32 = 1e-12;
 
 /// Frames worked on at a time: the weights come from far away, and pass by all of them.
 const ROWS: usize = 96;

@@ -7,10 +7,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use viseme_format::spec::auto_avsr::AutoAvsr;
+use viseme_format::spec::auto_avsr::{AutoAvsr, NORM_EPS};
 
 use super::Model;
-use super::branch::{NORM_EPS, Quantiser};
+use super::branch::Quantiser;
 use super::watch::{Observer, Watched};
 use crate::decode::attention::{NextToken, Step};
 use crate::kernels::elementwise::Activation;

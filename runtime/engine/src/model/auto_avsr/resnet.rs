@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use viseme_format::layout::auto_avsr::{AUDIO_STEM, STAGES, UNITS, VIDEO_STEM, unit};
-use viseme_format::spec::auto_avsr::{Branch, Trunk};
+use viseme_format::spec::auto_avsr::{AUDIO_POOL, Branch, Trunk};
 use viseme_format::spec::{Crop, Weights};
 
 use super::watch::Watched;
@@ -28,9 +28,6 @@ const GROUP: usize = 8;
 /// Values of the windows that are multiplied at a time, and the fewest windows: enough for each weight that is read.
 const BAND_VALUES: usize = 128 << 10;
 const BAND_WINDOWS: usize = 96;
-
-/// Values that the last maps of sound are averaged over.
-const POOL: usize = 20;
 
 /// A front-end.
 #[derive(Debug)]
@@ -163,7 +160,7 @@ impl<'a> Resnet<'a> {
             None => {
                 let maps = self.hear(input, &mut work, watched);
                 let maps = self.trunk(maps, &mut work, 0, watched);
-                average(&maps, POOL, &mut out);
+                average(&maps, AUDIO_POOL, &mut out);
             }
         }
         out

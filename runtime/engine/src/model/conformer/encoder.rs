@@ -14,6 +14,8 @@
 
 use core::fmt::Arguments;
 
+use viseme_format::spec::auto_avsr::LEGACY_LENGTH;
+
 use super::linear::{Linear, QuantBuffer, Weight};
 use super::load::{LoadError, Tensors};
 use crate::kernels::attention::slots::{Heads, ValueSlots, VectorSlots};
@@ -528,8 +530,5 @@ impl Memory<'_> {
         }
     }
 }
-
-/// Frames for which ESPnet's first table of positions was made; longer utterances make it anew.
-const LEGACY_LENGTH: usize = 5000;
 
 const LN_10000: f64 = 9.210_340_371_976_184;
