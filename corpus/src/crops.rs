@@ -84,6 +84,19 @@ pub struct ClipCrops {
 }
 
 impl ClipCrops {
+    /// A clip of which no pictures are wanted.
+    pub fn unseen(clip: &Clip) -> Self {
+        let none = Entry {
+            tracked: 0,
+            faces: 0,
+            source_frames: 0,
+            fps: PipelineOptions::default().fps,
+            damaged: false,
+            crops: Vec::new(),
+        };
+        none.with(clip)
+    }
+
     /// Number of crops.
     pub fn frames(&self) -> usize {
         self.crops.len() / (PATCH * PATCH)

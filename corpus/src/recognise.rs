@@ -10,7 +10,6 @@
 //! that a sentence of a grammar may span a cut. Only clips of more than [`MOST_VALUES`] logits or
 //! [`MAX_FRAMES`] frames are decoded in pieces.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::time::Instant;
 
@@ -219,43 +218,70 @@ pub struct Evaluation {
     pub clips: usize,
     /// Words in their references.
     pub words: usize,
-    /// Real-time factor: seconds of computing (front-end, encoder and decoder on one thread; not tracking) per second
-    /// of video.
+    /// Real-time factor: seconds of computing (front-end, encoder and decoder; not tracking) per second of the clips.
     pub rtf: f64,
+}
+
+/// A clip that is read for measuring.
+pub trait Measured {
+    /// What is said in it.
+    fn text(&self) -> &str;
+
+    /// How long it is.
+    fn seconds(&self) -> f64;
+}
+
+impl Measured for ClipCrops {
+    fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn seconds(&self) -> f64 {
+        self.frames() as f64 / f64::from(self.fps)
+    }
+}
+
+impl<M: Measured> Measured for &M {
+    fn text(&self) -> &str {
+        (*self).text()
+    }
+
+    fn seconds(&self) -> f64 {
+        (*self).seconds()
+    }
 }
 
 /// Reads the clips and compares what was read with their references. `progress` sees every clip and its transcript.
 ///
 /// # Errors
-/// If there are no clips or no words in their references, or one cannot be read; see [`Recogniser::recognise`].
-pub fn evaluate<C: Borrow<ClipCrops>>(
-    recogniser: &mut Recogniser<'_>,
-    clips: impl IntoIterator<Item = C>,
-    mut progress: impl FnMut(&ClipCrops, &Transcript),
-) -> Result<Evaluation, RecogniseError> {
+/// If there are no clips or no words in their references, or one cannot be read.
+pub fn evaluate<M: Measured, E: From<RecogniseError>>(
+    clips: impl IntoIterator<Item = M>,
+    mut read: impl FnMut(&M) -> Result<Transcript, E>,
+    mut progress: impl FnMut(&M, &Transcript),
+) -> Result<Evaluation, E> {
     let mut score = Score::default();
-    let (mut computing, mut video) = (0.0, 0.0);
+    let (mut computing, mut seconds) = (0.0, 0.0);
     for clip in clips {
-        let clip = clip.borrow();
         let start = Instant::now();
-        let transcript = recogniser.recognise(clip)?;
+        let transcript = read(&clip)?;
         computing += start.elapsed().as_secs_f64();
-        video += clip.frames() as f64 / f64::from(clip.fps);
-        score.add(&clip.text, &transcript.text);
-        progress(clip, &transcript);
+        seconds += clip.seconds();
+        score.add(clip.text(), &transcript.text);
+        progress(&clip, &transcript);
     }
     if score.clips == 0 {
-        return Err(RecogniseError::NoClips);
+        return Err(RecogniseError::NoClips.into());
     }
     if score.words.reference == 0 {
-        return Err(RecogniseError::NoWords);
+        return Err(RecogniseError::NoWords.into());
     }
     Ok(Evaluation {
         wer: score.wer(),
         cer: score.cer(),
         clips: score.clips,
         words: score.words.reference,
-        rtf: computing / f64::max(video, f64::MIN_POSITIVE),
+        rtf: computing / f64::max(seconds, f64::MIN_POSITIVE),
     })
 }
 
@@ -613,7 +639,8 @@ mod tests {
         clips[0].text = recogniser.recognise(&clips[0]).expect("readable").text;
         clips[1].text.clear();
         let mut seen = Vec::new();
-        let got = evaluate(&mut recogniser, &clips, |clip, read| {
+        let mut recognise = |clip: &&ClipCrops| recogniser.recognise(clip);
+        let got = evaluate(&clips, &mut recognise, |clip, read| {
             seen.push((clip.frames(), read.words.len()));
         })
         .expect("readable");
@@ -624,10 +651,10 @@ mod tests {
         assert!((got.wer - wer).abs() < 1e-9, "{got:?}");
         assert_eq!((seen[0].0, seen[1].0), (30, 40));
         assert!(got.rtf > 0.0 && got.rtf.is_finite());
-        let none = evaluate(&mut recogniser, [&clips[0]; 0], |_, _| ());
+        let none = evaluate([&clips[0]; 0], &mut recognise, |_, _| ());
         assert!(matches!(none, Err(RecogniseError::NoClips)));
         clips[1].text = "  ".into();
-        let wordless = evaluate(&mut recogniser, &clips[1..], |_, _| ());
+        let wordless = evaluate(&clips[1..], &mut recognise, |_, _| ());
         assert!(matches!(wordless, Err(RecogniseError::NoWords)));
         clips[0].fps = 30.0;
         assert!(matches!(

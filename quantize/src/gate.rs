@@ -63,7 +63,11 @@ pub fn compare(original: &[u8], quantised: &[u8], clips: &[ClipCrops]) -> Result
 fn measure(model: &Model<'_>, clips: &[ClipCrops]) -> Result<Evaluation> {
     let mut memory = Vec::new();
     let mut recogniser = Recogniser::new(model, &mut memory, decode::Options::default())?;
-    Ok(evaluate(&mut recogniser, clips, |_, _| {})?)
+    Ok(evaluate(
+        clips,
+        |clip| recogniser.recognise(clip),
+        |_, _| {},
+    )?)
 }
 
 fn relative_rms(original: &Model<'_>, quantised: &Model<'_>, clips: &[ClipCrops]) -> Result<f64> {

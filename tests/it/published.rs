@@ -37,7 +37,7 @@ fn read(model: &Model<'_>, clips: &[ClipCrops], grammar: Option<&Grammar>) -> Ev
         ..Options::default()
     };
     let mut recogniser = Recogniser::new(model, &mut memory, options).unwrap();
-    evaluate(&mut recogniser, clips, |_, _| {}).unwrap()
+    evaluate(clips, |clip| recogniser.recognise(clip), |_, _| {}).unwrap()
 }
 
 #[test]

@@ -124,6 +124,8 @@ pub struct Eval {
     /// What may be said: a grammar that ships (grid), a grammar file, or none.
     #[arg(long, value_name = "NAME|FILE|none", default_value = "none", value_parser = NonEmptyStringValueParser::new())]
     pub grammar: String,
+    #[command(flatten)]
+    pub sentences: Sentences,
     /// What the model is to perceive; without it whatever it can.
     #[arg(long, value_enum)]
     pub modality: Option<Modality>,

@@ -10,15 +10,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use viseme_corpus::crops::{ClipCrops, CropMaker, Failure};
 use viseme_corpus::detector;
-use viseme_corpus::recognise::{self, Evaluation, RecogniseError, Recogniser};
+use viseme_corpus::recognise::{self, Evaluation, Measured, RecogniseError, Recogniser};
 use viseme_corpus::score::{Edits, Score};
+use viseme_corpus::sentence::{SentenceReader, Utterance};
 use viseme_corpus::{Clip, Error, Manifest, grid};
-use viseme_engine::decode::Options;
+use viseme_engine::decode::{Options, Transcript};
+use viseme_format::spec::auto_avsr::{AutoAvsr, SAMPLE_RATE};
 
 use crate::cli::{Eval, Modality};
 use crate::model::ModelFile;
 use crate::output::{self, complain, one_line, rounded};
-use crate::{grammar, model, read};
+use crate::{grammar, model, read, sentences};
 
 /// Runs the command.
 ///
@@ -34,39 +36,81 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     let grammar = grammar::load(&arguments.grammar)?;
     let file = ModelFile::load(arguments.model.as_deref())?;
     check_modality(&file, arguments.modality)?;
-    let model = file.open()?;
-    let needs_detector = clips.iter().any(|clip| clip.roi.is_none());
+    let auto_avsr = file.auto_avsr()?;
+    let (pipeline, perceives) = match &auto_avsr {
+        Some(model) => {
+            sentences::refuse(grammar.is_some(), false)?;
+            let of = model.auto_avsr()?;
+            (sentences::pipeline(of), Perceives::of(of))
+        }
+        None => {
+            sentences::refuse_search(&arguments.sentences)?;
+            (
+                recognise::pipeline_options(&file.open()?)?,
+                Perceives::PICTURES,
+            )
+        }
+    };
+    let needs_detector = perceives.pictures && clips.iter().any(|clip| clip.roi.is_none());
     let detector = needs_detector
         .then(|| detector::load(arguments.detector.as_deref()))
         .transpose()?;
+    let source = Clips {
+        manifest: &manifest,
+        maker: CropMaker::new(detector.as_ref(), &pipeline, arguments.cache.as_deref())?,
+        perceives,
+        failed: RefCell::default(),
+        damaged: RefCell::default(),
+        stopped: Cell::new(None),
+    };
+    if let Some(model) = &auto_avsr {
+        let team = sentences::team(&arguments.sentences)?;
+        let options = sentences::options(&arguments.sentences);
+        let reader = SentenceReader::new(model, sentences::kernels(team.as_ref()), options)?;
+        return measure(arguments, &clips, source, |clip| {
+            let utterance = Utterance {
+                crops: clip.seen.crops.clone(),
+                start_us: 0,
+                samples: clip.heard.clone(),
+            };
+            let mut transcript = sentences::read(&reader, team.as_ref(), &utterance)?;
+            // References are in lower case, the tokens of the originals in upper case.
+            transcript.text = transcript.text.to_lowercase();
+            Ok(transcript)
+        });
+    }
+    let model = file.open()?;
     let options = Options {
         grammar: grammar.as_ref(),
         ..Options::default()
     };
     let mut memory = Vec::new();
     let mut recogniser = Recogniser::new(&model, &mut memory, options)?;
-    let pipeline = recognise::pipeline_options(&model)?;
-    let source = Clips {
-        manifest: &manifest,
-        maker: CropMaker::new(detector.as_ref(), &pipeline, arguments.cache.as_deref())?,
-        failed: RefCell::default(),
-        damaged: RefCell::default(),
-        stopped: Cell::new(None),
-    };
+    measure(arguments, &clips, source, |clip| {
+        Ok(recogniser.recognise(&clip.seen)?)
+    })
+}
 
+/// Reads the clips and reports what came of it.
+fn measure(
+    arguments: &Eval,
+    clips: &[&Clip],
+    source: Clips<'_>,
+    read: impl FnMut(&Perceived) -> Result<Transcript>,
+) -> Result<ExitCode> {
     let bar = progress_bar(clips.len());
     let mut running = Score::default();
     let printed = RefCell::new(Ok(()));
-    let crops = clips
+    let perceived = clips
         .iter()
         .take_while(|_| printed.borrow().is_ok())
         .map_while(|clip| source.next(clip).inspect(|_| bar.inc(1)))
         .flatten();
-    let result = recognise::evaluate(&mut recogniser, crops, |clip, transcript| {
-        running.add(&clip.text, &transcript.text);
+    let result = recognise::evaluate(perceived, read, |clip, transcript| {
+        running.add(&clip.seen.text, &transcript.text);
         bar.set_message(format!("WER {:.1} %", running.wer()));
         if arguments.per_clip {
-            *printed.borrow_mut() = bar.suspend(|| per_clip(clip, &transcript.text));
+            *printed.borrow_mut() = bar.suspend(|| per_clip(&clip.seen, &transcript.text));
         }
     });
     bar.finish_and_clear();
@@ -75,10 +119,10 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     if printed.is_ok() {
         printed = match result {
             Ok(evaluation) => report(&evaluation, failed, arguments.json),
-            Err(RecogniseError::NoClips) => {
+            Err(error) if running.clips == 0 && error.is::<RecogniseError>() => {
                 bail!("none of {failed} clips could be read; see above")
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
     }
     Ok(output::exit_code(failed > 0, printed)?)
@@ -140,10 +184,56 @@ fn check_modality(file: &ModelFile, wanted: Option<Modality>) -> Result<()> {
     Ok(())
 }
 
-/// Hands out the crops of one clip after the other, and remembers what there is to say of them.
+/// What a model perceives.
+#[derive(Clone, Copy)]
+struct Perceives {
+    pictures: bool,
+    sound: bool,
+    /// Frames of the longest clip, of those that are read as a whole.
+    most: usize,
+}
+
+impl Perceives {
+    const PICTURES: Self = Perceives {
+        pictures: true,
+        sound: false,
+        most: usize::MAX,
+    };
+
+    fn of(model: &AutoAvsr<'_>) -> Self {
+        Perceives {
+            pictures: model.video.is_some(),
+            sound: model.audio.is_some(),
+            most: model.max_frames as usize,
+        }
+    }
+}
+
+/// A clip as it was perceived.
+struct Perceived {
+    seen: ClipCrops,
+    /// 16 kHz; empty for models that only see.
+    heard: Vec<i16>,
+}
+
+impl Measured for Perceived {
+    fn text(&self) -> &str {
+        &self.seen.text
+    }
+
+    fn seconds(&self) -> f64 {
+        match self.seen.frames() {
+            0 => self.heard.len() as f64 / f64::from(SAMPLE_RATE),
+            _ => self.seen.seconds(),
+        }
+    }
+}
+
+/// Hands out one clip after the other, and remembers what there is to say of them.
 struct Clips<'a> {
     manifest: &'a Manifest,
     maker: CropMaker<'a>,
+    perceives: Perceives,
     /// Names and reasons of the clips that could not be read.
     failed: RefCell<Vec<(String, String)>>,
     /// Names of the clips that were read though they are damaged.
@@ -152,14 +242,14 @@ struct Clips<'a> {
 }
 
 impl Clips<'_> {
-    /// The crops of the next clip, `Some(None)` if it failed, `None` if there is no use in going on.
-    fn next(&self, clip: &Clip) -> Option<Option<ClipCrops>> {
-        match self.maker.load(self.manifest, clip) {
-            Ok(crops) => {
-                if crops.damaged {
-                    self.damaged.borrow_mut().push(crops.id.clone());
+    /// The next clip, `Some(None)` if it failed, `None` if there is no use in going on.
+    fn next(&self, clip: &Clip) -> Option<Option<Perceived>> {
+        match self.perceive(clip) {
+            Ok(perceived) => {
+                if perceived.seen.damaged {
+                    self.damaged.borrow_mut().push(perceived.seen.id.clone());
                 }
-                Some(Some(crops))
+                Some(Some(perceived))
             }
             Err(Failure::Clip(reason)) => {
                 self.failed.borrow_mut().push((clip.id(), reason));
@@ -170,6 +260,27 @@ impl Clips<'_> {
                 None
             }
         }
+    }
+
+    fn perceive(&self, clip: &Clip) -> Result<Perceived, Failure> {
+        let most = self.perceives.most;
+        let seen = match self.perceives.pictures {
+            true => self.maker.load(self.manifest, clip)?,
+            false => ClipCrops::unseen(clip),
+        };
+        if seen.frames() > most {
+            return Err(Failure::Clip(read::too_long(most)));
+        }
+        let heard = match self.perceives.sound {
+            true => read::sound(
+                &self.manifest.path_of(clip),
+                most,
+                &read::Stopwatch::default(),
+            )
+            .map_err(|e| Failure::Clip(e.to_string()))?,
+            false => Vec::new(),
+        };
+        Ok(Perceived { seen, heard })
     }
 
     /// Prints what there is to say; how many clips failed.
@@ -225,7 +336,7 @@ fn report(evaluation: &Evaluation, failed: usize, json: bool) -> io::Result<()> 
         rtf,
     } = evaluation;
     if json {
-        let result = Measured {
+        let result = Report {
             wer: rounded(wer, 3),
             cer: rounded(cer, 3),
             clips,
@@ -243,7 +354,7 @@ fn report(evaluation: &Evaluation, failed: usize, json: bool) -> io::Result<()> 
 
 /// The result, for programs.
 #[derive(Serialize)]
-struct Measured {
+struct Report {
     /// Percent.
     wer: f64,
     /// Percent.

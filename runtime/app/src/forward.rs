@@ -10,7 +10,6 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Serialize;
 use viseme_capture::file;
-use viseme_corpus::team::Team;
 use viseme_corpus::{disk, sentence};
 use viseme_engine::decode::attention::prefix::PrefixScorer;
 use viseme_engine::decode::attention::{self, NextToken, Step};
@@ -21,9 +20,9 @@ use viseme_engine::model::auto_avsr::watch::Observer;
 use viseme_engine::model::auto_avsr::{Input, Model};
 use viseme_format::spec::Modality;
 
-use crate::cli::{Forward, Sentences};
+use crate::cli::Forward;
 use crate::model::ModelFile;
-use crate::output;
+use crate::{output, sentences};
 
 /// Largest input file that is read.
 const MOST_BYTES: u64 = 1 << 30;
@@ -40,7 +39,7 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
             file.name()
         )
     })?;
-    let options = options(&arguments.sentences);
+    let options = sentences::options(&arguments.sentences);
     if arguments.sentences.beam.is_some() {
         options.check(model.vocabulary())?;
     }
@@ -54,11 +53,8 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
     }
     let stored =
         Stored::read(&arguments.r#in, &model).with_context(|| output::show(&arguments.r#in))?;
-    let team = team(&arguments.sentences)?;
-    let kernels: &dyn Kernels = match &team {
-        Some(team) => team,
-        None => kernels::detect(),
-    };
+    let team = sentences::team(&arguments.sentences)?;
+    let kernels = sentences::kernels(team.as_ref());
     let stages = arguments.out.is_some().then(Stages::default);
     let observer = stages.as_ref().map(|stages| stages as &dyn Observer);
     let memory = match (&team, observer) {
@@ -114,29 +110,6 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The threads that the command line asks for, if more than one.
-///
-/// # Errors
-/// If the system does not give them.
-pub fn team(sentences: &Sentences) -> Result<Option<Team>> {
-    match sentences.threads {
-        None | Some(1) => Ok(None),
-        Some(threads) => Team::new(threads.into()).map(Some).map_err(|e| {
-            anyhow!("{threads} threads cannot be started ({e}); give a smaller --threads")
-        }),
-    }
-}
-
-/// The search that the command line asks for.
-pub fn options(search: &Sentences) -> attention::Options {
-    let default = attention::Options::default();
-    attention::Options {
-        beam: search.beam.unwrap_or(default.beam),
-        ctc_weight: search.ctc_weight.unwrap_or(default.ctc_weight),
-        penalty: search.penalty.unwrap_or(default.penalty),
-    }
 }
 
 #[derive(Serialize)]

@@ -20,6 +20,7 @@ mod model;
 mod models;
 mod output;
 mod read;
+mod sentences;
 mod sys;
 mod transcribe;
 

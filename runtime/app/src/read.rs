@@ -78,13 +78,16 @@ pub fn sound(path: &Path, most: usize, reading: &Stopwatch) -> Result<Vec<i16>, 
             break;
         }
         if samples.len() > (most + 1) * 640 {
-            return Err(Error::Setting(format!(
-                "longer than the {most} frames that the model reads; cut the clip"
-            )));
+            return Err(Error::Setting(too_long(most)));
         }
     }
     reading.add(start.elapsed());
     Ok(samples)
+}
+
+/// What to say of a clip that has more frames than a model reads at once.
+pub fn too_long(most: usize) -> String {
+    format!("longer than the {most} frames that the model reads; cut the clip")
 }
 
 /// What to say of a clip that was read although it is damaged, and how, if that is known.

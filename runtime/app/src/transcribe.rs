@@ -10,16 +10,15 @@ use viseme_capture::pipeline::{PipelineOptions, Summary};
 use viseme_capture::tracker::DetectorFile;
 use viseme_corpus::detector;
 use viseme_corpus::recognise::{self, Recogniser};
-use viseme_corpus::sentence::{self, SentenceReader, Utterance};
+use viseme_corpus::sentence::{SentenceReader, Utterance};
 use viseme_engine::decode::{Options, Transcript};
-use viseme_engine::kernels::{self, Kernels};
 use viseme_engine::model::auto_avsr;
 use viseme_engine::preprocess::crop::PATCH;
 
 use crate::cli::{Backend, Transcribe};
 use crate::model::ModelFile;
 use crate::output::{self, about, complain, rounded};
-use crate::{backend, forward, grammar, read};
+use crate::{backend, grammar, read, sentences};
 
 /// Runs the command.
 ///
@@ -29,23 +28,10 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
     let grammar = grammar::load(&arguments.grammar)?;
     let file = ModelFile::load(arguments.model.as_deref())?;
     if let Some(model) = file.auto_avsr()? {
-        if grammar.is_some() {
-            bail!(
-                "a model of Auto-AVSR has a decoder of its own, which takes no grammar; leave --grammar out"
-            );
-        }
-        if arguments.backend != Backend::Engine {
-            bail!("a model of Auto-AVSR runs in our engine only; leave --backend out");
-        }
-        return sentences(arguments, &model);
+        sentences::refuse(grammar.is_some(), arguments.backend != Backend::Engine)?;
+        return with_auto_avsr(arguments, &model);
     }
-    let own = &arguments.sentences;
-    let given = own.beam.is_some() || own.ctc_weight.is_some() || own.penalty.is_some();
-    if given || own.threads.is_some() {
-        bail!(
-            "--beam, --ctc-weight, --penalty and --threads are for models made from Auto-AVSR checkpoints; leave them out"
-        );
-    }
+    sentences::refuse_search(&arguments.sentences)?;
     let model = file.open()?;
     let options = Options {
         grammar: grammar.as_ref(),
@@ -68,7 +54,7 @@ pub fn run(arguments: &Transcribe) -> Result<ExitCode> {
 }
 
 /// Transcribes with a model of Auto-AVSR: an utterance a clip, as a whole.
-fn sentences(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<ExitCode> {
+fn with_auto_avsr(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<ExitCode> {
     let of = model.auto_avsr()?;
     let detector = match (arguments.roi, &of.video) {
         (None, Some(_)) => Some(detector::load(arguments.detector.as_deref())?),
@@ -78,19 +64,11 @@ fn sentences(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<Exi
         detector: detector.as_ref(),
         roi: arguments.roi,
         image_fps: arguments.fps,
-        pipeline: PipelineOptions {
-            fps: sentence::FPS,
-            smooth: of.crop.smooth as usize,
-            ..PipelineOptions::default()
-        },
+        pipeline: sentences::pipeline(of),
     };
-    let team = forward::team(&arguments.sentences)?;
-    let kernels: &dyn Kernels = match &team {
-        Some(team) => team,
-        None => kernels::detect(),
-    };
-    let options = forward::options(&arguments.sentences);
-    let sentences = SentenceReader::new(model, kernels, options)?;
+    let team = sentences::team(&arguments.sentences)?;
+    let options = sentences::options(&arguments.sentences);
+    let sentence_reader = SentenceReader::new(model, sentences::kernels(team.as_ref()), options)?;
     let most = of.max_frames as usize;
     let (sees, hears) = (of.video.is_some(), of.audio.is_some());
     report(arguments, |clip| {
@@ -109,7 +87,7 @@ fn sentences(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<Exi
                 }
                 utterance.crops.extend_from_slice(&crop.pixels[..]);
                 if pipeline_is_full(&utterance, most) {
-                    bail!("longer than the {most} frames that the model reads; cut the clip");
+                    bail!(read::too_long(most));
                 }
             }
             summary = pipeline.summary();
@@ -123,10 +101,7 @@ fn sentences(arguments: &Transcribe, model: &auto_avsr::Model<'_>) -> Result<Exi
             }
         }
         let began = Instant::now();
-        let transcript = match &team {
-            Some(team) => team.run(|| sentences.read(&utterance))?,
-            None => sentences.read(&utterance)?,
-        };
+        let transcript = sentences::read(&sentence_reader, team.as_ref(), &utterance)?;
         Ok(Read {
             transcript,
             summary,

@@ -154,8 +154,42 @@ fn a_random_model_reads_what_it_is_given() {
     folder
         .viseme("transcribe clip.y4m --roi 0,0,96,96 --beam 3")
         .fails_with("models made from Auto-AVSR");
-    let eval = format!("info {}", model.display());
-    assert!(folder.viseme(&eval).out.contains("viseme-auto-avsr"));
+    let info = format!("info {}", model.display());
+    assert!(folder.viseme(&info).out.contains("viseme-auto-avsr"));
+
+    // What was read as its own reference has no errors, and other words have.
+    let clip = |code: &str, text: &str| {
+        serde_json::json!({
+            "speaker": "a", "code": code, "text": text, "file": "clip.y4m", "roi": [0, 0, 96, 96],
+        })
+    };
+    let read = line["text"].as_str().unwrap();
+    let clips = [clip("same", &format!("{read} 1 1")), clip("gone", "bin")];
+    let manifest = serde_json::json!({ "clips": &clips }).to_string();
+    folder.write("m.json", &manifest);
+    let eval = format!(
+        "eval --manifest m.json --model {} --beam 3 --json",
+        model.display()
+    );
+    let words = read.split_whitespace().count();
+    let result = folder.viseme(&eval).json();
+    assert_eq!(result["clips"], 2);
+    assert_eq!(result["words"], words + 3);
+    let wrong = 2 + words.max(1);
+    let wer = 100.0 * wrong as f64 / (words + 3) as f64;
+    assert!(
+        (result["wer"].as_f64().unwrap() - wer).abs() < 1e-3,
+        "{result} {read}"
+    );
+    folder
+        .viseme(&format!("{eval} --grammar grid"))
+        .fails_with("takes no grammar");
+    folder
+        .viseme(&eval.replace("--beam 3", "--threads 0"))
+        .fails_with("--threads");
+    folder
+        .viseme("eval --manifest m.json --beam 3")
+        .fails_with("models made from Auto-AVSR");
 }
 
 #[test]
