@@ -20,6 +20,7 @@ use viseme_engine::model::conformer::{LoadError, Model};
 use viseme_format::gguf::Reader;
 use viseme_format::spec::{Conformer, Family, ModelSpec};
 use viseme_format::weights::ValuesError;
+use viseme_format::widen;
 
 pub use network::conformer::HIDDEN;
 
@@ -96,6 +97,13 @@ pub enum Format {
 /// A file that the engine refuses, or a part that it has no room for.
 pub fn export(model: &[u8], part: Part, format: Format) -> Result<Vec<u8>, ExportError> {
     let file = Reader::open(model).map_err(|e| ExportError::Model(e.into()))?;
+    if widen::is_half(&file) {
+        return export(
+            &widen::widen(model).map_err(ExportError::Half)?,
+            part,
+            format,
+        );
+    }
     let spec = ModelSpec::read(&file).map_err(|e| ExportError::Model(e.into()))?;
     // The engine checks every tensor.
     let graph = match &spec.family {
@@ -165,10 +173,12 @@ impl Part {
 }
 
 /// Why there is no such file. `Display` is one line for the user.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum ExportError {
     /// The engine refuses the model.
     Model(LoadError),
+    /// Its weights in half precision cannot be read.
+    Half(widen::WidenError),
     /// A tensor is not as it should be.
     Values(ValuesError),
     /// A number of frames is out of range; this is the most there can be.
@@ -183,6 +193,7 @@ impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExportError::Model(error) => error.fmt(f),
+            ExportError::Half(error) => error.fmt(f),
             ExportError::Values(error) => error.fmt(f),
             ExportError::Frames(most) => write!(
                 f,

@@ -71,6 +71,8 @@ enum Bits {
     Int4,
     #[value(name = "8")]
     Int8,
+    #[value(name = "f16")]
+    F16,
     #[value(name = "f32")]
     F32,
 }
@@ -125,6 +127,7 @@ fn run(cli: &Cli) -> Result<()> {
     let (original, _) = pack(&with_arena(spec, Weights::F32, &tensors)?, &tensors)?;
     let weights = match cli.bits {
         Bits::F32 => return write(&cli.out, &original),
+        Bits::F16 => bail!("--bits f16 is for --from auto-avsr; use 8, 4 or f32"),
         Bits::Int8 => Weights::Int8,
         Bits::Int4 => Weights::Int4,
     };
@@ -185,6 +188,7 @@ fn convert(cli: &Cli) -> Result<()> {
     let tokens = auto_avsr::tokens(&model, cli.units.as_deref())?;
     let weights = match cli.bits {
         Bits::F32 => Weights::F32,
+        Bits::F16 => Weights::F16,
         Bits::Int8 => Weights::Int8,
         Bits::Int4 => Weights::Int4,
     };

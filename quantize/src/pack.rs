@@ -23,6 +23,9 @@ pub struct LayerError {
     pub snr_db: f64,
 }
 
+/// The largest number that F16 has.
+const HALF_MAX: f32 = 65504.0;
+
 /// Writes the model file. With [`Weights::Int8`] and [`Weights::Int4`] every matrix becomes rows of integers and its
 /// error is reported; the rest stays f32.
 pub fn pack(spec: &ModelSpec<'_>, tensors: &Tensors) -> Result<(Vec<u8>, Vec<LayerError>)> {
@@ -77,6 +80,13 @@ pub(crate) fn put(
                 _ => panels::pack(&rows.values, inputs),
             };
             writer.tensor_i8(name, shape, &packed)?;
+        }
+        (Some(array), DType::F16) => {
+            let largest = array.data.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            if largest > HALF_MAX {
+                bail!("tensor {name} is too large for half precision; use --bits f32");
+            }
+            writer.tensor_f16(name, shape, &array.data)?;
         }
         (Some(array), _) => writer.tensor_f32(name, shape, &array.data)?,
         (None, DType::I32) => writer.tensor_i32(name, shape, &rows.sums)?,

@@ -293,7 +293,7 @@ fn describe_boards(
 fn macs_per_cycle(board: &Board, weights: Weights) -> f64 {
     match weights {
         Weights::Int8 | Weights::Int4 if board.cpu.has("dotprod") => 32.0,
-        Weights::Int8 | Weights::Int4 | Weights::F32 => 8.0,
+        Weights::Int8 | Weights::Int4 | Weights::F32 | Weights::F16 => 8.0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Model files: the published one, which is part of the command, or any other; checked before use.
 
+use std::cell::OnceCell;
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,8 @@ use viseme_corpus::detector::models_folder;
 use viseme_engine::model::auto_avsr;
 use viseme_engine::model::conformer::Model;
 use viseme_format::gguf::Reader;
-use viseme_format::spec::{Family, Modality, ModelSpec};
+use viseme_format::spec::{Family, Modality, ModelSpec, Weights};
+use viseme_format::widen::widen;
 
 use crate::output::show;
 use crate::sys;
@@ -33,6 +35,8 @@ static EMBEDDED: Option<&[u8]> = None;
 pub struct ModelFile {
     name: String,
     content: Content,
+    /// The same with F32 matrices, made when a model in half precision is opened.
+    wide: OnceCell<Content>,
 }
 
 enum Content {
@@ -67,10 +71,7 @@ impl ModelFile {
 
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
-        match &self.content {
-            Content::Words { words, len } => &bytemuck::cast_slice(words)[..*len],
-            Content::Mapped(pages) => pages,
-        }
+        self.content.bytes()
     }
 
     /// The file, its container, metadata and digest checked.
@@ -98,11 +99,26 @@ impl ModelFile {
             }
             let spec = ModelSpec::read(&reader)?;
             Ok(match spec.family {
+                Family::AutoAvsr(_) if spec.weights == Weights::F16 => {
+                    Some(auto_avsr::Model::open(self.widened()?)?)
+                }
                 Family::AutoAvsr(_) => Some(auto_avsr::Model::open(self.bytes())?),
                 _ => None,
             })
         };
         open().with_context(|| self.name.clone())
+    }
+
+    /// The file with F32 matrices instead of F16 ones.
+    fn widened(&self) -> Result<&[u8]> {
+        let wide = match self.wide.get() {
+            Some(wide) => wide,
+            None => {
+                let wide = Content::words(&widen(self.bytes())?);
+                self.wide.get_or_init(|| wide)
+            }
+        };
+        Ok(wide.bytes())
     }
 
     /// The lip reader in the file.
@@ -138,8 +154,11 @@ impl ModelFile {
             let pages = sys::map(path).map_err(|e| {
                 anyhow!("{name}: the model cannot be read ({e}); give a .gguf file")
             })?;
-            let content = Content::Mapped(pages);
-            return Ok(ModelFile { name, content });
+            return Ok(ModelFile {
+                name,
+                content: Content::Mapped(pages),
+                wide: OnceCell::new(),
+            });
         }
         let bytes = file::read(path, MOST_BYTES)
             .map_err(|e| anyhow!("{name}: the model cannot be read ({e}); give a .gguf file"))?;
@@ -147,14 +166,28 @@ impl ModelFile {
     }
 
     fn new(name: &str, bytes: &[u8]) -> Self {
-        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
-        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
         ModelFile {
             name: name.into(),
-            content: Content::Words {
-                words,
-                len: bytes.len(),
-            },
+            content: Content::words(bytes),
+            wide: OnceCell::new(),
+        }
+    }
+}
+
+impl Content {
+    fn words(bytes: &[u8]) -> Self {
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Content::Words {
+            words,
+            len: bytes.len(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Words { words, len } => &bytemuck::cast_slice(words)[..*len],
+            Content::Mapped(pages) => pages,
         }
     }
 }

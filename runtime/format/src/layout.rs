@@ -78,6 +78,7 @@ fn stored_parts<E>(
                 DType::I32,
             )
         }
+        (Part::Matrix, Weights::F16) => visit(name, shape, DType::F16),
         (Part::Matrix, Weights::F32) | (Part::Vector | Part::Taps | Part::Folded, _) => {
             visit(name, shape, DType::F32)
         }
@@ -108,10 +109,10 @@ pub fn matrices<E>(
     })
 }
 
-/// The largest code of a quantised matrix: 127, or 7 in four bits; `None` for one that stays F32.
+/// The largest code of a quantised matrix: 127, or 7 in four bits; `None` for one of floats.
 pub fn top(stored: Weights) -> Option<i8> {
     match stored {
-        Weights::F32 => None,
+        Weights::F32 | Weights::F16 => None,
         Weights::Int8 => Some(i8::MAX),
         Weights::Int4 => Some(panels::int4::MAX),
     }

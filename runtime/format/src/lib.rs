@@ -27,3 +27,5 @@ pub mod rounding;
 pub mod spec;
 #[cfg(feature = "alloc")]
 pub mod weights;
+#[cfg(feature = "std")]
+pub mod widen;

@@ -9,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use viseme_format::gguf::{DType, Reader, Tensor};
 use viseme_format::layout;
 use viseme_format::spec::{ModelSpec, Weights};
+use viseme_format::widen::{is_half, widen};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(file) = Reader::open(bytes) else { return };
@@ -25,6 +26,9 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(file.value(key).is_some());
     }
     black_box(file.verify().is_ok());
+    if let Ok(wide) = widen(bytes) {
+        assert!(Reader::open(&wide).is_ok_and(|wide| !is_half(&wide)));
+    }
 
     let Ok(spec) = ModelSpec::read(&file) else { return };
     let sizes = |_: &str, shape: &[usize], dtype: DType| -> Result<(), Infallible> {
@@ -33,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(size.is_some_and(|size| size > 0), "{shape:?}");
         Ok(())
     };
-    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
+    for weights in [Weights::F32, Weights::F16, Weights::Int8, Weights::Int4] {
         if let Ok(model) = spec.conformer() {
             assert!(model.tokens.iter().count() == model.tokens.len());
             let Ok(()) = layout::model(model, weights, sizes);

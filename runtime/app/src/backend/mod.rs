@@ -49,7 +49,7 @@ pub fn recogniser<'m>(
         (Backend::Engine, _) => return Ok(Recogniser::new(model, memory, options)?),
         (Backend::Tract, _) => "tract",
         (Backend::Tflite, Weights::Int8) => "litert",
-        (Backend::Tflite, Weights::F32 | Weights::Int4) => "tflite",
+        (Backend::Tflite, Weights::F32 | Weights::F16 | Weights::Int4) => "tflite",
     };
     let backend: Option<Box<dyn backend::Backend + 'm>> = match feature {
         #[cfg(feature = "tract")]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use viseme_engine::kernels;
 use viseme_engine::model::auto_avsr::{Input, Model};
 use viseme_format::spec::Weights;
+use viseme_format::widen::widen;
 use viseme_import::auto_avsr as import;
 use viseme_quantize::auto_avsr::{convert, tokens};
 
@@ -122,6 +123,18 @@ fn a_random_model_reads_what_it_is_given() {
     });
     let error = relative(&rounded, &exact);
     assert!(error > 0.0 && error < 0.1, "{error}");
+    let half = file(&checkpoint, Weights::F16);
+    let words = aligned(&half);
+    let refused = Model::open(&bytemuck::cast_slice(&words)[..half.len()]).unwrap_err();
+    assert!(refused.to_string().contains("half precision"), "{refused}");
+    let half = widen(&half).unwrap();
+    let words = aligned(&half);
+    let model = Model::open(&bytemuck::cast_slice(&words)[..half.len()]).unwrap();
+    let error = relative(
+        &model.encode(kernels::detect(), &input, None).unwrap(),
+        &exact,
+    );
+    assert!(error > 1e-6 && error < 2e-3, "{error}");
 
     // A clip from beginning to end.
     let model = folder.path("tiny.gguf");
@@ -142,6 +155,12 @@ fn a_random_model_reads_what_it_is_given() {
     );
     let twice = folder.viseme(&format!("{all} --threads 3")).json();
     assert_eq!(twice["text"], line["text"]);
+    let half = folder.path("half.gguf");
+    fs::write(&half, file(&checkpoint, Weights::F16)).unwrap();
+    let from_half = all.replace("tiny.gguf", "half.gguf");
+    assert_eq!(folder.viseme(&from_half).json()["frames"], line["frames"]);
+    let info = folder.viseme(&format!("info {}", half.display())).out;
+    assert!(info.contains("f16"), "{info}");
     folder
         .viseme(&format!("{all} --grammar grid"))
         .fails_with("takes no grammar");

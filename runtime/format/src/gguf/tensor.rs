@@ -97,6 +97,13 @@ impl<'a> Tensor<'a> {
         (self.dtype == DType::F32).then(|| words(self.data).map(f32::from_le_bytes))
     }
 
+    /// The elements of an F16 tensor.
+    #[cfg(feature = "std")]
+    pub fn f16s(&self) -> Option<impl ExactSizeIterator<Item = f32> + use<'a>> {
+        let value = |word| half::f16::from_le_bytes(word).to_f32();
+        (self.dtype == DType::F16).then(|| words(self.data).map(value))
+    }
+
     /// The elements of an I32 tensor.
     pub fn i32s(&self) -> Option<impl ExactSizeIterator<Item = i32> + use<'a>> {
         (self.dtype == DType::I32).then(|| words(self.data).map(i32::from_le_bytes))

@@ -179,6 +179,22 @@ impl Writer {
         self.tensor(name, DType::F32, shape, &bytes)
     }
 
+    /// Adds an F16 tensor of these values, rounded to nearest, ties to even.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    #[cfg(feature = "std")]
+    pub fn tensor_f16(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        data: &[f32],
+    ) -> Result<(), WriteError> {
+        let half = |&value: &f32| half::f16::from_f32(value).to_le_bytes();
+        let bytes: Vec<u8> = data.iter().flat_map(half).collect();
+        self.tensor(name, DType::F16, shape, &bytes)
+    }
+
     /// Adds an I32 tensor.
     ///
     /// # Errors

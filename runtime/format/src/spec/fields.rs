@@ -30,7 +30,7 @@ pub(super) trait Sink {
 /// Order of quantised weights in the file: see [`crate::panels`].
 fn quant_layout(weights: Weights) -> Option<&'static str> {
     match weights {
-        Weights::F32 => None,
+        Weights::F32 | Weights::F16 => None,
         Weights::Int8 => Some("panels-16x4"),
         Weights::Int4 => Some("panels-16x4x2"),
     }
@@ -47,7 +47,7 @@ pub(super) fn read<'a>(source: &impl Source<'a>) -> Result<ModelSpec<'a>, SpecEr
             want: "2, the only version that is read",
         });
     }
-    let want = "f32, int8 or int4";
+    let want = "f32, f16, int8 or int4";
     let weights = choice(source, "viseme.quant.weights", &WEIGHTS, want)?;
     if let Some(layout) = quant_layout(weights)
         && need(QUANT_LAYOUT, |key| source.str(key))? != layout
@@ -277,8 +277,9 @@ const MODALITIES: [(&str, Modality); 3] = [
     ("audio", Modality::Audio),
     ("av", Modality::AudioVideo),
 ];
-const WEIGHTS: [(&str, Weights); 3] = [
+const WEIGHTS: [(&str, Weights); 4] = [
     ("f32", Weights::F32),
+    ("f16", Weights::F16),
     ("int8", Weights::Int8),
     ("int4", Weights::Int4),
 ];

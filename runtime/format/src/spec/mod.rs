@@ -80,6 +80,8 @@ pub enum Modality {
 pub enum Weights {
     /// Every tensor is F32.
     F32,
+    /// Matrices are F16, the rest is F32: for keeping models, which are widened to be run (`widen`).
+    F16,
     /// Matrices are I8 rows with one scale per row; the rest is F32.
     Int8,
     /// As `Int8`, but the matrices of the encoder's blocks have two weights in a byte
@@ -92,6 +94,7 @@ impl fmt::Display for Weights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Weights::F32 => "f32",
+            Weights::F16 => "f16",
             Weights::Int8 => "int8",
             Weights::Int4 => "int4",
         })

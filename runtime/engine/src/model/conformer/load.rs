@@ -226,6 +226,11 @@ impl<'a> Tensors<'_, 'a> {
                 let rows = self.floats(format_args!("{prefix}.weight"), shape)?;
                 Weight::F32(WeightsF32::new(rows, inputs).ok_or(too_wide)?)
             }
+            Weights::F16 => {
+                return Err(LoadError::Unsupported(
+                    "weights in half precision; widen the file",
+                ));
+            }
             Weights::Int8 => {
                 let packed = self.packed(name, &panels::shape(outputs, inputs))?;
                 if packed.contains(&i8::MIN) {
