@@ -205,8 +205,11 @@ struct Place {
 
 fn safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, ImportError> {
     use safetensors::tensor::{Dtype, SafeTensors};
-    let (header, metadata) = SafeTensors::read_metadata(bytes)
-        .map_err(|e| ImportError::Damaged(format!("its list of tensors is wrong ({e})")))?;
+    // The error may repeat text of the file.
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
+        let why = shown(&e.to_string());
+        ImportError::Damaged(format!("its list of tensors is wrong ({why})"))
+    })?;
     let start = header + 8;
     let entry = |(name, tensor): (String, &safetensors::tensor::TensorInfo)| {
         let dtype = match tensor.dtype {

@@ -409,3 +409,16 @@ fn every_single_byte_change_is_refused_or_harmless() {
         }
     }
 }
+
+/// The JSON reader repeats the word that it does not know.
+#[test]
+fn what_a_header_says_stays_on_one_line() {
+    let word = format!("U32\\n{}", "long ".repeat(1000));
+    let json = format!(r#"{{"t":{{"dtype":"{word}","shape":[1],"data_offsets":[0,4]}}}}"#);
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json.bytes());
+    bytes.extend([0; 4]);
+    let error = Checkpoint::from_bytes(bytes).unwrap_err().to_string();
+    assert!(error.contains("list of tensors"), "{error}");
+    assert!(!error.contains('\n') && error.len() < 400, "{error}");
+}
