@@ -1,6 +1,7 @@
 //! Tests that need several crates, other programs, or the shared data.
 
 mod export;
+mod log_mel;
 mod published;
 mod python;
 mod shared;

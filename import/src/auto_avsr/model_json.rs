@@ -20,11 +20,12 @@ impl ModelJson {
     /// # Errors
     /// [`ImportError::WrongModel`] when it is something else.
     pub fn parse(text: &str) -> Result<Self, ImportError> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| {
-                let why = shown(&e.to_string());
-                wrong(format!("model.json is no sound JSON ({why}); fetch it again"))
-            })?;
+        let value: Value = serde_json::from_str(text).map_err(|e| {
+            let why = shown(&e.to_string());
+            wrong(format!(
+                "model.json is no sound JSON ({why}); fetch it again"
+            ))
+        })?;
         let options = match value {
             Value::Object(options) => Some(options),
             Value::Array(mut list) if list.len() == 3 => match list.pop() {

@@ -10,6 +10,8 @@
 //!    88x88 centre of it, normalised;
 //! 4. [`clock`]: the model's frame rate by time, whatever the source's.
 //!
+//! [`log_mel`] does for sound what these do for pictures.
+//!
 //! [`align`] follows the head between two runs of the face detector.
 //!
 //! Nothing here allocates; buffers belong to the caller or have a fixed size.
@@ -17,6 +19,7 @@
 pub mod align;
 pub mod clock;
 pub mod crop;
+pub mod log_mel;
 pub mod mean_face;
 pub mod similarity;
 pub mod smooth;
