@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use viseme_engine::testing::{self, REFERENCE, Size};
+use viseme_engine::testing::{self, Init, REFERENCE, Size};
 use viseme_export::{Format, Part, export};
 use viseme_format::spec::{Family, Weights};
 
@@ -155,11 +155,11 @@ pub fn write(folder: &Path, peers: bool) -> Result<Vec<Files>, String> {
     Ok(all)
 }
 
-/// Causal convolutions, so that it can run in steps.
+/// Causal convolutions, so that it can run in steps; weights as those have that the targets for the error were taken from.
 fn model(weights: Weights) -> Vec<u8> {
     let mut spec = testing::spec(&SIZE, weights);
     if let Family::Conformer(conformer) = &mut spec.family {
         conformer.encoder.conv_left = conformer.encoder.conv_kernel - 1;
     }
-    testing::model(&spec, 1).expect("a size that the engine runs")
+    testing::model_with(&spec, 1, Init::Torch).expect("a size that the engine runs")
 }

@@ -24,8 +24,10 @@ pub struct Row {
     pub rss_kb: f64,
     /// The model file.
     pub file_bytes: u64,
-    /// Error against f32: root of the mean square of the difference, of that of the logits.
+    /// Error of what the encoder gives against f32: root of the mean square of the difference, of that of what is right.
     pub rel_rms: f64,
+    /// The same of the logits.
+    pub logits_rel_rms: f64,
 }
 
 impl Row {
@@ -35,7 +37,7 @@ impl Row {
         json!({
             "engine": self.engine, "variant": self.variant, "frames": case.frames, "cached": case.cached,
             "min_ms": self.min_ms, "median_ms": self.median_ms, "rss_kb": self.rss_kb as u64,
-            "file_bytes": self.file_bytes, "rel_rms": self.rel_rms,
+            "file_bytes": self.file_bytes, "rel_rms": self.rel_rms, "logits_rel_rms": self.logits_rel_rms,
         })
     }
 }
@@ -186,9 +188,10 @@ fn one(
         });
     }
     // ONNX Runtime in f32 is the measure; without it our own f32.
-    let mut outputs: Vec<Vec<f64>> = Vec::new();
+    let mut outputs: Vec<[Vec<f64>; 2]> = Vec::new();
     for (_, process, ..) in &mut running {
-        outputs.push(process.output().unwrap_or_default());
+        let (encoded, logits) = (process.encoded(), process.output());
+        outputs.push([encoded, logits].map(Result::unwrap_or_default));
     }
     let find = |engine: &str| {
         let is = |(c, ..): &(&Contestant, Process, u64, Vec<f64>)| {
@@ -203,7 +206,10 @@ fn one(
         running.into_iter().zip(outputs)
     {
         times.sort_by(f64::total_cmp);
-        let exact = reference.as_deref().unwrap_or(&[]);
+        let error = |which: usize| {
+            let exact = reference.as_ref().map_or(&[][..], |exact| &exact[which]);
+            relative(&output[which], exact)
+        };
         outcome.rows.push(Row {
             engine: contestant.engine,
             variant: contestant.variant,
@@ -212,7 +218,8 @@ fn one(
             median_ms: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
             rss_kb: process.rss().unwrap_or(f64::NAN),
             file_bytes,
-            rel_rms: relative(&output, exact),
+            rel_rms: error(0),
+            logits_rel_rms: error(1),
         });
     }
 }
@@ -248,11 +255,12 @@ mod tests {
             rss_kb: 4096.0,
             file_bytes: 17,
             rel_rms: 0.01,
+            logits_rel_rms: 0.02,
         }];
         let object = rows[0].json();
         let wanted = json!({
             "engine": "viseme", "variant": "int8", "frames": 8, "cached": true, "min_ms": 0.25, "median_ms": 0.5,
-            "rss_kb": 4096, "file_bytes": 17, "rel_rms": 0.01,
+            "rss_kb": 4096, "file_bytes": 17, "rel_rms": 0.01, "logits_rel_rms": 0.02,
         });
         assert_eq!(object, wanted);
         let picture = crate::table::chart(&rows);

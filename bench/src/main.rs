@@ -32,7 +32,7 @@ frames, 8 frames by themselves, steps of a stream, and an hour of one.
           instead, a full-size video model of Auto-AVSR with random weights (266 MB, made in target/bench once);
           with --peers its encoder beside ONNX Runtime and PyTorch (6 GB to install, 1 GB of files)
 --json    nothing but one object on the last line: rows of engine, variant, frames, cached, min_ms, median_ms, rss_kb,
-          file_bytes and rel_rms; kernels; between; clips; load_ms; hour; skipped
+          file_bytes, rel_rms (of the encoder) and logits_rel_rms; kernels; between; clips; load_ms; hour; skipped
 ";
 
 fn main() -> ExitCode {

@@ -111,8 +111,13 @@ impl Engine for Own {
         }
         self.run()?;
         match self.runs.as_mut().ok_or("no inputs are set")? {
-            Runs::Session(session) => Ok(vec![session.logits().to_vec()]),
-            Runs::Stream(stream, _) => Ok(vec![stream.logits().to_vec()]),
+            Runs::Session(session) => {
+                let logits = session.logits().to_vec();
+                Ok(vec![logits, session.encoded().to_vec()])
+            }
+            Runs::Stream(stream, _) => {
+                Ok(vec![stream.logits().to_vec(), stream.encoded().to_vec()])
+            }
         }
     }
 }

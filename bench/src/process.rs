@@ -69,6 +69,14 @@ impl Process {
         self.numbers("output", "output")
     }
 
+    /// What the encoder gives, before the head.
+    ///
+    /// # Errors
+    /// What the engine said.
+    pub fn encoded(&mut self) -> Result<Vec<f64>, String> {
+        self.numbers("output", "encoded")
+    }
+
     /// The most memory that it has had, in kB.
     ///
     /// # Errors

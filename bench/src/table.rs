@@ -11,12 +11,20 @@ pub fn print(rows: &[Row]) {
         let Some(best) = rows.first() else { continue };
         println!("\n{}, one thread", case.name());
         println!(
-            "{:<12} {:<13} {:>8} {:>10} {:>6} {:>8} {:>8} {:>9}",
-            "engine", "weights", "min ms", "median ms", "times", "RSS MB", "file MB", "rel. RMS"
+            "{:<12} {:<13} {:>8} {:>10} {:>6} {:>8} {:>8} {:>9} {:>10}",
+            "engine",
+            "weights",
+            "min ms",
+            "median ms",
+            "times",
+            "RSS MB",
+            "file MB",
+            "rel. RMS",
+            "of logits"
         );
         for row in &rows {
             println!(
-                "{:<12} {:<13} {:>8.3} {:>10.3} {:>6.2} {:>8.1} {:>8.2} {:>9.1e}",
+                "{:<12} {:<13} {:>8.3} {:>10.3} {:>6.2} {:>8.1} {:>8.2} {:>9.1e} {:>10.1e}",
                 row.engine,
                 row.variant,
                 row.min_ms,
@@ -24,7 +32,8 @@ pub fn print(rows: &[Row]) {
                 row.min_ms / best.min_ms,
                 row.rss_kb / 1e3,
                 row.file_bytes as f64 / 1e6,
-                row.rel_rms
+                row.rel_rms,
+                row.logits_rel_rms
             );
         }
     }

@@ -292,8 +292,8 @@ impl Case {
                 return Ok(outputs.concat());
             }
             Part::Encoder { frames, .. } => {
-                let outputs = engine(&[input(&[frames, self.width()], &self.input)])?;
-                return Ok(outputs.concat());
+                let mut outputs = engine(&[input(&[frames, self.width()], &self.input)])?;
+                return Ok(outputs.swap_remove(0));
             }
             Part::Step { frames, left } => (frames, left),
         };

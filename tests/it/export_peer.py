@@ -47,7 +47,7 @@ def stream(run, shapes, frames, chunk, left):
     for number, features in enumerate(frames.reshape(-1, *shapes[0])):
         mask = np.full(shapes[-1], HIDDEN)
         mask[..., left - min(left, number * chunk):] = 0
-        first, *caches = run([features, *caches, mask])
+        first, *caches, _ = run([features, *caches, mask])
         logits.append(first)
     return np.concatenate(logits)
 

@@ -46,7 +46,8 @@ pub fn build(file: &Reader<'_>, spec: &Conformer<'_>, part: Part) -> Result<Grap
                 None => model.reach(frames),
                 Some(chunks) => Some(seen(frames, |i, j| chunks.sees(i, j))),
             };
-            model.encoder(x, frames, mask)?;
+            let encoded = model.encoder(x, frames, mask)?;
+            model.net.graph.output("encoded", encoded);
         }
         Part::Step { frames, left } => model.step(frames, left)?,
     }
@@ -67,13 +68,13 @@ struct Model<'n> {
 }
 
 impl Model<'_> {
-    /// Whole utterances: [frames, d] to logits. Without a mask every frame sees every other.
+    /// Whole utterances: [frames, d] to logits; what they are made from. Without a mask every frame sees every other.
     fn encoder(
         &mut self,
         mut x: Id,
         frames: usize,
         mask: Option<Vec<f32>>,
-    ) -> Result<(), ExportError> {
+    ) -> Result<Id, ExportError> {
         let mask = mask.map(|mask| self.net.graph.constant("mask", &[1, frames, frames], mask));
         let span = Span {
             frames,
@@ -85,7 +86,7 @@ impl Model<'_> {
         }
         let logits = self.head(x)?;
         self.net.graph.output("logits", logits);
-        Ok(())
+        Ok(x)
     }
 
     /// One chunk of a stream. The caches come in and go out in the order of the blocks; the mask, the last input, hides
@@ -119,6 +120,7 @@ impl Model<'_> {
                 .clone();
             self.net.graph.output(&format!("next.{name}"), id);
         }
+        self.net.graph.output("encoded", x);
         Ok(())
     }
 

@@ -191,6 +191,13 @@ impl<'s> Session<'s> {
         self.rows()
     }
 
+    /// The residual stream behind the last block, from which the last [`logits`](Self::logits) were made, a row a frame: for
+    /// measuring the encoder by itself.
+    #[cfg(feature = "testing")]
+    pub fn encoded(&self) -> &[f32] {
+        first(self.buffers.stream, self.encoded * self.shared.d)
+    }
+
     /// [`logits`](Self::logits), and the timestamp of each row in microseconds.
     pub fn timed_logits(&mut self) -> (&[f32], &[u64]) {
         self.logits();

@@ -225,6 +225,13 @@ impl<'s> Stream<'s> {
         first(self.buffers.logits, len)
     }
 
+    /// The residual stream behind the last block, from which [`logits`](Self::logits) were made, a row a frame: for measuring
+    /// the encoder by itself.
+    #[cfg(feature = "testing")]
+    pub fn encoded(&self) -> &[f32] {
+        first(self.buffers.stream, self.at.last * self.shared.d)
+    }
+
     /// Frames of the last chunk.
     pub fn frames(&self) -> usize {
         self.at.last

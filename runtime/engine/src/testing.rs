@@ -146,6 +146,24 @@ pub fn auto_avsr_spec(of: auto_avsr::AutoAvsr<'_>, weights: Weights) -> ModelSpe
 /// # Errors
 /// A spec that the format or the engine refuses.
 pub fn model(spec: &ModelSpec<'_>, seed: u64) -> Result<Vec<u8>, ModelError> {
+    model_with(spec, seed, Init::Lively)
+}
+
+/// How random weights are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// So that every layer changes the residual stream about as much as it is large, and no bias is 0: faults show.
+    Lively,
+    /// As PyTorch's layers begin, uniform within 1 / √inputs, norms with weight 1 and bias 0: as published comparisons of
+    /// engines have them.
+    Torch,
+}
+
+/// [`model`] with weights drawn like this.
+///
+/// # Errors
+/// A spec that the format or the engine refuses.
+pub fn model_with(spec: &ModelSpec<'_>, seed: u64, init: Init) -> Result<Vec<u8>, ModelError> {
     let arena_bytes = match &spec.family {
         Family::Conformer(conformer) => arena_bytes(spec, conformer.max_frames as usize)? as u64,
         _ => 0,
@@ -156,14 +174,14 @@ pub fn model(spec: &ModelSpec<'_>, seed: u64) -> Result<Vec<u8>, ModelError> {
         ..*spec
     }
     .write(&mut writer)?;
-    let rows = |stem: &str| Rows::new(spec, seed, stem);
+    let rows = |stem: &str| Rows::new(spec, seed, init, stem);
     tensors(spec, spec.weights, |name, shape, dtype| {
         let stem = name
             .rsplit_once('.')
             .map_or(name, |(stem, _)| stem)
             .to_owned();
         match (dtype, name.ends_with(".scale")) {
-            (DType::F32, false) => writer.tensor_f32(name, shape, &values(seed, name, shape)),
+            (DType::F32, false) => writer.tensor_f32(name, shape, &values(seed, init, name, shape)),
             (DType::F32, true) => {
                 let rows = rows(&stem);
                 writer.tensor_f32(name, shape, &rows.scale)
@@ -263,14 +281,21 @@ fn tensors<E>(
 }
 
 /// The values of an F32 tensor, of a size that keeps activations near 1.
-fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
+fn values(seed: u64, init: Init, name: &str, shape: &[usize]) -> Vec<f32> {
     let len = shape.iter().product();
     let inputs: usize = match name.ends_with(".depthwise.weight") {
         true => shape.iter().take(1).product(),
         false => shape.iter().skip(1).product(),
     };
     let mut noise = Noise::new(seed, name);
+    let is_norm = name.ends_with("norm.weight") || name.ends_with("norm.bias");
     let (offset, size) = match (name, shape.len()) {
+        _ if init == Init::Torch => match shape.len() {
+            _ if is_norm => (f32::from(u8::from(name.ends_with(".weight"))), 0.0),
+            // The inputs of a bias are not known here.
+            1 => (0.0, 0.05),
+            _ => (0.0, 1.0 / math::sqrt(inputs as f32)),
+        },
         // Acts on grey values, whose spread is about 40.
         ("frontend.conv.0.weight", _) => (0.0, 0.06 / math::sqrt(inputs as f32)),
         (_, 1) if name.ends_with("norm.weight") => (1.0, 0.2),
@@ -292,7 +317,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(spec: &ModelSpec<'_>, seed: u64, stem: &str) -> Self {
+    fn new(spec: &ModelSpec<'_>, seed: u64, init: Init, stem: &str) -> Self {
         let name = alloc::format!("{stem}.weight");
         let mut rows = Rows {
             codes: Vec::new(),
@@ -308,7 +333,7 @@ impl Rows {
             if found == name {
                 let inputs: usize = shape.iter().skip(1).product();
                 rows.inputs = inputs;
-                values(seed, found, shape)
+                values(seed, init, found, shape)
                     .chunks(inputs)
                     .for_each(|row| rows.push(row));
             }

@@ -6,13 +6,14 @@
 //! prepare FILE LEFT SHAPE SHAPE … ready         FILE: f32, all frames; SHAPE: of each input, such as 8x256
 //! run N                           times NS NS … of each of N runs
 //! output                          output V V …  of the last run
+//! encoded                         output V V …  the last output of the last run
 //! rss                             rss KB        the most memory that the process has had so far
 //! ```
 //!
 //! Words of a question are separated by tabs, those of an answer by spaces. Anything that goes wrong is answered by `error` and a line that says why.
 //!
 //! A model has one input, or those of a step of a stream: the frames of a chunk, caches, and a mask of the keys as the
-//! last. Its first output are the logits, and the others the next caches, in the same order. `prepare` runs all chunks
+//! last. Its first output are the logits, then come the next caches, in the same order, and the last one is what the encoder gives. `prepare` runs all chunks
 //! but the last, so that what is timed is a step in the middle of a stream.
 
 use std::io::{BufRead, Write};
@@ -147,9 +148,13 @@ fn answer<E: Engine>(engine: &mut Option<E>, line: &str) -> Result<String, Strin
             }
             Ok(times)
         }
-        ["output"] => {
+        [which @ ("output" | "encoded")] => {
             let outputs = engine.outputs()?;
-            let values = outputs.first().ok_or("a model without outputs")?;
+            let values = match which {
+                "output" => outputs.first(),
+                _ => outputs.last(),
+            };
+            let values = values.ok_or("a model without outputs")?;
             let values: Vec<String> = values.iter().map(f32::to_string).collect();
             Ok(format!("output {}", values.join(" ")))
         }
