@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use viseme_format::gguf::{DType, Writer};
+use viseme_format::gguf::DType;
 use viseme_format::layout;
 use viseme_format::spec::auto_avsr::{
     self as spec, Branch, Fusion, FusionNorm, Positions, TransformerDecoder, Trunk,
@@ -16,8 +16,9 @@ use viseme_format::spec::{BLANK, Family, ModelSpec, Weights};
 use viseme_import::auto_avsr::{self as import, AutoAvsr, Tensors};
 
 use crate::checkpoint::Array;
+use crate::feedback::Feedback;
 use crate::fold::BATCH_NORM_EPS;
-use crate::pack::{LayerError, put};
+use crate::pack::{LayerError, Packer};
 
 /// The last token: it begins and ends a sentence.
 const EOS: &str = "<eos>";
@@ -90,8 +91,8 @@ pub fn convert(
 ) -> Result<Converted> {
     let spec = describe(model, name, tokens, weights)?;
     let of = spec.auto_avsr()?;
-    let mut writer = Writer::new();
-    spec.write(&mut writer)
+    let mut packer = Packer::default();
+    spec.write(&mut packer.writer)
         .map_err(|e| anyhow!("{e}"))
         .context("a model of these sizes is not supported")?;
     let mut total = 0;
@@ -103,8 +104,6 @@ pub fn convert(
         tensors: &model.tensors,
         biases: BTreeMap::new(),
     };
-    let mut errors = Vec::new();
-    let mut rows = Default::default();
     let mut done = 0;
     layout::auto_avsr::model(of, weights, |name, shape, dtype| -> Result<()> {
         let is_derived = name.ends_with(".scale") || name.ends_with(".colsum");
@@ -128,18 +127,34 @@ pub fn convert(
             );
         }
         let stored = layout::stored(weights, name);
-        put(
-            &mut writer,
-            &mut rows,
-            &mut errors,
+        let feedback = array
+            .as_ref()
+            .and_then(|array| feedback(name, &array.shape));
+        packer.put(
             stored,
             name,
             shape,
             dtype,
             array.as_ref(),
+            feedback.as_ref(),
         )
     })?;
-    Ok((writer.finish_parts()?, errors))
+    Ok((packer.writer.finish_parts()?, packer.errors))
+}
+
+/// How the matrix of this name is rounded, if not weight by weight: kernels that see neighbouring pixels or samples.
+fn feedback(name: &str, shape: &[usize]) -> Option<Feedback> {
+    if !name.contains(".frontend.") || !name.ends_with(".weight") {
+        return None;
+    }
+    match *shape {
+        [_, _, width, frames] if name.ends_with(".stem.weight") => {
+            Some(Feedback::pixels(width, frames))
+        }
+        [_, height, width, _] => Some(Feedback::taps(height, width)),
+        [_, samples, _] => Some(Feedback::taps(1, samples)),
+        _ => None,
+    }
 }
 
 /// What the file will say about itself.

@@ -6,6 +6,7 @@
 
 pub mod auto_avsr;
 pub mod checkpoint;
+pub mod feedback;
 pub mod fold;
 pub mod gate;
 pub mod pack;

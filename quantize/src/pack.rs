@@ -8,6 +8,7 @@ use viseme_format::rounding::Rows;
 use viseme_format::spec::{ModelSpec, Weights};
 
 use crate::checkpoint::Array;
+use crate::feedback::Feedback;
 use crate::fold::Tensors;
 
 /// How well one tensor survived quantisation.
@@ -29,73 +30,78 @@ const HALF_MAX: f32 = 65504.0;
 /// Writes the model file. With [`Weights::Int8`] and [`Weights::Int4`] every matrix becomes rows of integers and its
 /// error is reported; the rest stays f32.
 pub fn pack(spec: &ModelSpec<'_>, tensors: &Tensors) -> Result<(Vec<u8>, Vec<LayerError>)> {
-    let mut writer = Writer::new();
-    spec.write(&mut writer)?;
-    let mut errors = Vec::new();
-    // The table lists a matrix, then its scales, then its sums.
-    let mut rows = Rows::default();
+    let mut packer = Packer::default();
+    spec.write(&mut packer.writer)?;
     layout::model(spec.conformer()?, spec.weights, |name, shape, dtype| {
         let stored = layout::stored(spec.weights, name);
-        let array = tensors.get(name);
-        put(
-            &mut writer,
-            &mut rows,
-            &mut errors,
-            stored,
-            name,
-            shape,
-            dtype,
-            array,
-        )
+        packer.put(stored, name, shape, dtype, tensors.get(name), None)
     })?;
-    Ok((writer.finish()?, errors))
+    Ok((packer.writer.finish()?, packer.errors))
 }
 
-/// Adds one tensor of the layout to the file: `array` as it is or, where `dtype` is I8, as rows of integers, which are left
-/// in `rows` for the tensors of their scales and sums that follow.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn put(
-    writer: &mut Writer,
-    rows: &mut Rows,
-    errors: &mut Vec<LayerError>,
-    stored: Weights,
-    name: &str,
-    shape: &[usize],
-    dtype: DType,
-    array: Option<&Array>,
-) -> Result<()> {
-    match (array, dtype) {
-        (Some(array), DType::I8) => {
-            let inputs = array.shape[1..].iter().product();
-            let top = layout::top(stored).unwrap_or(i8::MAX);
-            *rows = Rows::quantise(&array.data, inputs, top);
-            errors.push(LayerError {
-                name: name.to_owned(),
-                shape: array.shape.clone(),
-                stored,
-                snr_db: snr_db(rows, array),
-            });
-            let packed = match stored {
-                Weights::Int4 => panels::int4::pack(&rows.values, inputs),
-                _ => panels::pack(&rows.values, inputs),
-            };
-            writer.tensor_i8(name, shape, &packed)?;
-        }
-        (Some(array), DType::F16) => {
-            let largest = array.data.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            if largest > HALF_MAX {
-                bail!("tensor {name} is too large for half precision; use --bits f32");
+/// A model file that is being written.
+#[derive(Default)]
+pub(crate) struct Packer {
+    pub writer: Writer,
+    /// How the matrices so far survived.
+    pub errors: Vec<LayerError>,
+    /// The last matrix: the layout lists a matrix, then its scales, then its sums.
+    rows: Rows,
+}
+
+impl Packer {
+    /// Adds one tensor of the layout to the file: `array` as it is or, where `dtype` is I8, as rows of integers, rounded
+    /// with feedback if there is one.
+    pub fn put(
+        &mut self,
+        stored: Weights,
+        name: &str,
+        shape: &[usize],
+        dtype: DType,
+        array: Option<&Array>,
+        feedback: Option<&Feedback>,
+    ) -> Result<()> {
+        let Packer {
+            writer,
+            errors,
+            rows,
+        } = self;
+        match (array, dtype) {
+            (Some(array), DType::I8) => {
+                let inputs = array.shape[1..].iter().product();
+                let top = layout::top(stored).unwrap_or(i8::MAX);
+                *rows = Rows::quantise(&array.data, inputs, top);
+                if let Some(feedback) = feedback {
+                    feedback.round(rows, &array.data, inputs);
+                }
+                errors.push(LayerError {
+                    name: name.to_owned(),
+                    shape: array.shape.clone(),
+                    stored,
+                    snr_db: snr_db(rows, array),
+                });
+                let packed = match stored {
+                    Weights::Int4 => panels::int4::pack(&rows.values, inputs),
+                    _ => panels::pack(&rows.values, inputs),
+                };
+                writer.tensor_i8(name, shape, &packed)?;
             }
-            writer.tensor_f16(name, shape, &array.data)?;
+            (Some(array), DType::F16) => {
+                let largest = array.data.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                if largest > HALF_MAX {
+                    bail!("tensor {name} is too large for half precision; use --bits f32");
+                }
+                writer.tensor_f16(name, shape, &array.data)?;
+            }
+            (Some(array), _) => writer.tensor_f32(name, shape, &array.data)?,
+            (None, DType::I32) => writer.tensor_i32(name, shape, &rows.sums)?,
+            (None, DType::F32) if name.ends_with(".scale") => {
+                writer.tensor_f32(name, shape, &rows.scale)?;
+            }
+            (None, _) => bail!("tensor {name} is missing"),
         }
-        (Some(array), _) => writer.tensor_f32(name, shape, &array.data)?,
-        (None, DType::I32) => writer.tensor_i32(name, shape, &rows.sums)?,
-        (None, DType::F32) if name.ends_with(".scale") => {
-            writer.tensor_f32(name, shape, &rows.scale)?;
-        }
-        (None, _) => bail!("tensor {name} is missing"),
+        Ok(())
     }
-    Ok(())
 }
 
 fn snr_db(rows: &Rows, array: &Array) -> f64 {
