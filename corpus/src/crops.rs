@@ -17,9 +17,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
 use viseme_capture::pipeline::{self, Mouth, Pipeline, PipelineOptions};
 use viseme_capture::source;
+use viseme_capture::source::faults::{Faults, Faulty};
 use viseme_capture::tracker::DetectorFile;
 use viseme_engine::preprocess::crop::PATCH;
 
+use crate::degrade::seed;
 use crate::{Clip, Error, Manifest, Word, disk};
 
 const MAGIC: [u8; 8] = *b"VISCROPS";
@@ -165,6 +167,7 @@ pub struct CropMaker<'a> {
     digest: Option<[u8; 32]>,
     pipeline: PipelineOptions,
     cache: Option<&'a Path>,
+    faults: Faults,
     made: AtomicUsize,
 }
 
@@ -188,8 +191,20 @@ impl<'a> CropMaker<'a> {
             digest: detector.map(|d| sha256(d.bytes())),
             pipeline: pipeline.clone(),
             cache,
+            faults: Faults::default(),
             made: AtomicUsize::new(0),
         })
+    }
+
+    /// Takes the pictures with a worse camera. Such crops are not kept.
+    #[must_use]
+    pub fn with_faults(self, faults: Faults) -> Self {
+        let cache = self.cache.filter(|_| faults.is_none());
+        CropMaker {
+            faults,
+            cache,
+            ..self
+        }
     }
 
     /// The crops of a clip of `manifest`.
@@ -253,7 +268,9 @@ impl<'a> CropMaker<'a> {
             (None, None) => return Err(no_mouth()),
         };
         let frames = source::open(video, &source::OpenOptions::default()).map_err(fault)?;
-        let mut pipeline = Pipeline::new(frames, mouth, &self.pipeline).map_err(fault)?;
+        let seed = seed(&clip.id());
+        let frames = Faulty::new(frames, self.faults, seed).map_err(fault)?;
+        let mut pipeline = Pipeline::new(Box::new(frames), mouth, &self.pipeline).map_err(fault)?;
         let mut crops = Vec::new();
         for crop in &mut pipeline {
             crops.extend_from_slice(&crop.map_err(fault)?.pixels[..]);

@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod crops;
+pub mod degrade;
 pub mod detector;
 pub mod disk;
 pub mod error;

@@ -130,6 +130,11 @@ impl Manifest {
         })?;
         // Editors on Windows begin text with a byte order mark, which JSON does not know (RFC 8259, section 8.1).
         let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(bad(
+                "a manifest is an object with `clips`, {\"clips\": [...]}; mend the file".into(),
+            ));
+        }
         let mut manifest: Manifest =
             serde_json::from_slice(json).map_err(|e| bad(format!("{e}; mend the file")))?;
         manifest.check().map_err(bad)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use viseme_corpus::disk;
 use viseme_export::{Chunks, Format, Part, export};
 
 #[derive(Parser)]
@@ -85,13 +86,13 @@ fn run(cli: &Cli) -> Result<String, String> {
     let path = cli.model.display();
     let model = std::fs::read(&cli.model).map_err(|e| format!("cannot read {path}: {e}"))?;
     let file = export(&model, part, format).map_err(|e| format!("{path}: {e}"))?;
+    if disk::same_file(&cli.model, &cli.out) {
+        return Err(format!(
+            "{path}: would be written over itself; give another --out"
+        ));
+    }
+    disk::write_atomic(&cli.out, &[&file]).map_err(|e| e.to_string())?;
     let out = cli.out.display();
-    // Beside it first, so that no half of a file has its name.
-    let mut draft = cli.out.clone().into_os_string();
-    draft.push(".part");
-    std::fs::write(&draft, &file)
-        .and_then(|()| std::fs::rename(&draft, &cli.out))
-        .map_err(|e| format!("cannot write {out}: {e}"))?;
     Ok(format!("wrote {out} ({:.2} MB)", file.len() as f64 / 1e6))
 }
 

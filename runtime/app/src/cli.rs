@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use viseme_corpus::SplitField;
+use viseme_corpus::degrade::Noise;
 
 /// Reads lips: video in, words out, offline.
 #[derive(Parser)]
@@ -43,7 +44,7 @@ pub struct Transcribe {
     #[arg(long, value_name = "NAME|FILE|none", default_value = "none", value_parser = NonEmptyStringValueParser::new())]
     pub grammar: String,
     /// Mouth region in pixels of the picture as it is shown, for cameras that are fixed on it; no face is looked for.
-    #[arg(long, value_name = "X,Y,W,H", value_parser = region)]
+    #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true, value_parser = region)]
     pub roi: Option<[f32; 4]>,
     /// Frames a second of image folders; videos know their own.
     #[arg(long, value_name = "F", default_value_t = 25.0, value_parser = rate)]
@@ -56,6 +57,45 @@ pub struct Transcribe {
     /// Prints one JSON object a clip.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What makes the clips harder to read than they are, for measuring how much.
+#[derive(Args)]
+pub struct Harder {
+    /// Noise over the sound, and decibels that the sound is above it, as means over a clip: white, pink, babble (six other
+    /// clips of the manifest at once) or a file, such as babble:-5.
+    #[arg(long, value_name = "KIND|FILE:DB")]
+    pub noise: Option<Noise>,
+    /// Frames a second of the camera, or two bounds between which it varies (10-30).
+    #[arg(long, value_name = "F|LOW-HIGH", value_parser = rates)]
+    pub fps: Option<[f64; 2]>,
+    /// Percent of the frames that are lost.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 0.0,
+        allow_hyphen_values = true
+    )]
+    pub drop: f64,
+    /// Seconds from second 1 on in which the picture stands still.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0.0,
+        allow_hyphen_values = true
+    )]
+    pub freeze: f64,
+    /// Covers the mouth.
+    #[arg(long)]
+    pub occlude: bool,
+    /// Milliseconds by which the sound comes later than the pictures; earlier if negative.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 0,
+        allow_hyphen_values = true
+    )]
+    pub desync: i32,
 }
 
 /// How an Auto-AVSR model is run.
@@ -125,6 +165,8 @@ pub struct Eval {
     #[arg(long, value_name = "NAME|FILE|none", default_value = "none", value_parser = NonEmptyStringValueParser::new())]
     pub grammar: String,
     #[command(flatten)]
+    pub harder: Harder,
+    #[command(flatten)]
     pub sentences: Sentences,
     /// What the model is to perceive; without it whatever it can.
     #[arg(long, value_enum)]
@@ -184,6 +226,12 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate) if (0.1..=1000.0).contains(&rate) => Ok(rate),
         _ => Err("give frames a second, from 0.1 to 1000".into()),
     }
+}
+
+/// One rate, or two with a hyphen between.
+fn rates(text: &str) -> Result<[f64; 2], String> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    Ok([rate(low)?, rate(high)?])
 }
 
 /// Reads `x,y,width,height`.

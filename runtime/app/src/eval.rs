@@ -3,12 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use viseme_capture::source::faults::Faults;
 use viseme_corpus::crops::{ClipCrops, CropMaker, Failure};
+use viseme_corpus::degrade::{self, Noise, NoiseKind};
 use viseme_corpus::detector;
 use viseme_corpus::recognise::{self, Evaluation, Measured, RecogniseError, Recogniser};
 use viseme_corpus::score::{Edits, Score};
@@ -17,10 +20,13 @@ use viseme_corpus::{Clip, Error, Manifest, grid};
 use viseme_engine::decode::{Options, Transcript};
 use viseme_format::spec::auto_avsr::{AutoAvsr, SAMPLE_RATE};
 
-use crate::cli::{Eval, Modality};
+use crate::cli::{Eval, Harder, Modality};
 use crate::model::ModelFile;
 use crate::output::{self, complain, one_line, rounded};
 use crate::{grammar, model, read, sentences};
+
+/// Longest sound that noise is made of, in frames: ten minutes.
+const MOST_NOISE: usize = 15_000;
 
 /// Runs the command.
 ///
@@ -55,10 +61,15 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     let detector = needs_detector
         .then(|| detector::load(arguments.detector.as_deref()))
         .transpose()?;
+    let faults = faults(&arguments.harder);
+    faults.check()?;
     let source = Clips {
         manifest: &manifest,
-        maker: CropMaker::new(detector.as_ref(), &pipeline, arguments.cache.as_deref())?,
+        maker: CropMaker::new(detector.as_ref(), &pipeline, arguments.cache.as_deref())?
+            .with_faults(faults),
         perceives,
+        harder: &arguments.harder,
+        noise: Voices::load(&manifest, &arguments.harder, perceives)?,
         failed: RefCell::default(),
         damaged: RefCell::default(),
         stopped: Cell::new(None),
@@ -89,6 +100,15 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     measure(arguments, &clips, source, |clip| {
         Ok(recogniser.recognise(&clip.seen)?)
     })
+}
+
+/// What is wrong with the camera.
+fn faults(harder: &Harder) -> Faults {
+    Faults {
+        fps: harder.fps,
+        lost: harder.drop / 100.0,
+        frozen_s: harder.freeze,
+    }
 }
 
 /// Reads the clips and reports what came of it.
@@ -229,11 +249,78 @@ impl Measured for Perceived {
     }
 }
 
+/// The noise to be heard over clips.
+#[derive(Default)]
+struct Voices {
+    noise: Option<Noise>,
+    /// Names and sounds that it is made of.
+    sounds: Vec<(String, Vec<i16>)>,
+}
+
+impl Voices {
+    /// Clips of which babble is made.
+    const CLIPS: usize = 4 * degrade::VOICES;
+
+    fn load(manifest: &Manifest, harder: &Harder, perceives: Perceives) -> Result<Self> {
+        let of_sound = harder.noise.is_some() || harder.desync != 0;
+        if of_sound && !perceives.sound {
+            bail!("the model does not hear; leave --noise and --desync out, or give another model");
+        }
+        let of_pictures = harder.occlude || !faults(harder).is_none();
+        if of_pictures && !perceives.pictures {
+            bail!(
+                "the model does not see; leave --fps, --drop, --freeze and --occlude out, or give another model"
+            );
+        }
+        let Some(noise) = harder.noise.clone() else {
+            return Ok(Self::default());
+        };
+        let sound = |path: &Path| read::sound(path, MOST_NOISE, &read::Stopwatch::default());
+        let sounds = match &noise.kind {
+            NoiseKind::White | NoiseKind::Pink => Vec::new(),
+            NoiseKind::File(path) => vec![(String::new(), sound(path)?)],
+            NoiseKind::Babble => {
+                // From all over the manifest: many speakers.
+                let step = (manifest.clips.len() / Self::CLIPS).max(1);
+                let some = manifest.clips.iter().step_by(step).take(Self::CLIPS);
+                some.map(|clip| Ok((clip.id(), sound(&manifest.path_of(clip))?)))
+                    .collect::<Result<_>>()?
+            }
+        };
+        Ok(Voices {
+            noise: Some(noise),
+            sounds,
+        })
+    }
+
+    /// Lays the noise over the sound of a clip.
+    fn over(&self, samples: &mut [i16], id: &str) {
+        let Some(noise) = &self.noise else { return };
+        let (len, seed) = (samples.len(), degrade::seed(id));
+        let made = match noise.kind {
+            NoiseKind::White => degrade::white(len, seed),
+            NoiseKind::Pink => degrade::pink(len, seed),
+            NoiseKind::Babble => {
+                let others = self.sounds.iter().filter(|(other, _)| other != id);
+                let others: Vec<&[i16]> = others.map(|(_, sound)| &sound[..]).collect();
+                degrade::babble(&others, len, seed)
+            }
+            NoiseKind::File(_) => {
+                let all: Vec<&[i16]> = self.sounds.iter().map(|(_, sound)| &sound[..]).collect();
+                degrade::babble(&all, len, seed)
+            }
+        };
+        degrade::mix(samples, &made, noise.snr_db);
+    }
+}
+
 /// Hands out one clip after the other, and remembers what there is to say of them.
 struct Clips<'a> {
     manifest: &'a Manifest,
     maker: CropMaker<'a>,
     perceives: Perceives,
+    harder: &'a Harder,
+    noise: Voices,
     /// Names and reasons of the clips that could not be read.
     failed: RefCell<Vec<(String, String)>>,
     /// Names of the clips that were read though they are damaged.
@@ -264,14 +351,17 @@ impl Clips<'_> {
 
     fn perceive(&self, clip: &Clip) -> Result<Perceived, Failure> {
         let most = self.perceives.most;
-        let seen = match self.perceives.pictures {
+        let mut seen = match self.perceives.pictures {
             true => self.maker.load(self.manifest, clip)?,
             false => ClipCrops::unseen(clip),
         };
         if seen.frames() > most {
             return Err(Failure::Clip(read::too_long(most)));
         }
-        let heard = match self.perceives.sound {
+        if self.harder.occlude {
+            degrade::cover(&mut seen.crops);
+        }
+        let mut heard = match self.perceives.sound {
             true => read::sound(
                 &self.manifest.path_of(clip),
                 most,
@@ -280,6 +370,8 @@ impl Clips<'_> {
             .map_err(|e| Failure::Clip(e.to_string()))?,
             false => Vec::new(),
         };
+        self.noise.over(&mut heard, &clip.id());
+        degrade::shift(&mut heard, self.harder.desync, SAMPLE_RATE);
         Ok(Perceived { seen, heard })
     }
 

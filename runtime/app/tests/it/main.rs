@@ -6,6 +6,7 @@ mod bad_models;
 mod common;
 mod evaluate;
 mod faces;
+mod harder;
 mod pull;
 mod referee;
 mod transcribe;

@@ -3,6 +3,7 @@
 //! [`open`] picks the reader by what the path is: a folder is read as images, `.y4m` by our own reader, everything
 //! else by ffmpeg in a child process. All of them stand behind [`FrameSource`], which a camera can implement too.
 
+pub mod faults;
 mod ffmpeg;
 mod images;
 mod sound;
@@ -35,6 +36,20 @@ pub trait FrameSource: Send {
     /// What is wrong with a source that could be read all the same, in a few words; known at its end.
     fn damage(&self) -> Option<&str> {
         None
+    }
+}
+
+impl FrameSource for Box<dyn FrameSource + '_> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn read(&mut self, frame: &mut Frame) -> Result<bool, Error> {
+        (**self).read(frame)
+    }
+
+    fn damage(&self) -> Option<&str> {
+        (**self).damage()
     }
 }
 
