@@ -6,6 +6,7 @@
 pub mod faults;
 mod ffmpeg;
 mod images;
+pub mod resample;
 mod sound;
 mod y4m;
 

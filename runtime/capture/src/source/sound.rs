@@ -1,10 +1,11 @@
-//! Sound as 16 kHz mono samples: WAV files of that rate by our own means, everything else through ffmpeg.
+//! Sound as 16 kHz mono samples: WAV files by our own means, everything else through ffmpeg.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::ffmpeg::{Transcoder, Verdict};
+use super::resample::Resample;
 use crate::Error;
 use crate::error::one_line;
 
@@ -20,7 +21,7 @@ pub struct Sound {
 
 /// Opens the sound of the file at `path`.
 ///
-/// A WAV file at 16 kHz needs no ffmpeg. Sound that starts later than the picture is preceded by silence, so that time
+/// A WAV file needs no ffmpeg. Sound that starts later than the picture is preceded by silence, so that time
 /// 0 is the same for both.
 ///
 /// # Errors
@@ -30,11 +31,11 @@ pub fn open_sound(path: &Path) -> Result<Sound, Error> {
     if path
         .extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("wav"))
-        && let Some(wav) = open_wav(path, file.try_clone().map_err(|e| Error::io(path, e))?)?
+        && let Some(wav) = Wav::open(path, file.try_clone().map_err(|e| Error::io(path, e))?)?
     {
         return Ok(Sound {
             path: path.into(),
-            reader: Reader::Wav(wav),
+            reader: Reader::Wav(Box::new(wav)),
             samples: 0,
         });
     }
@@ -61,7 +62,7 @@ pub fn open_sound(path: &Path) -> Result<Sound, Error> {
 }
 
 enum Reader {
-    Wav(hound::WavReader<BufReader<File>>),
+    Wav(Box<Wav>),
     Ffmpeg(Box<Transcoder>),
     Done,
 }
@@ -73,7 +74,7 @@ impl Sound {
     /// If the stream holds no sound or is broken.
     pub fn read(&mut self, block: &mut [i16]) -> Result<usize, Error> {
         let count = match &mut self.reader {
-            Reader::Wav(wav) => read_wav(wav, block).map_err(|e| wav_error(&self.path, &e))?,
+            Reader::Wav(wav) => wav.read(block).map_err(|e| wav_error(&self.path, &e))?,
             Reader::Ffmpeg(child) => read_pcm(&mut child.stdout, block),
             Reader::Done => 0,
         };
@@ -117,17 +118,65 @@ impl Sound {
     }
 }
 
-/// `None` when the file is a sound WAV of another rate, which ffmpeg resamples.
-fn open_wav(path: &Path, file: File) -> Result<Option<hound::WavReader<BufReader<File>>>, Error> {
-    let wav = hound::WavReader::new(BufReader::new(file)).map_err(|e| wav_error(path, &e))?;
-    let spec = wav.spec();
-    if spec.channels == 0 || spec.sample_rate == 0 {
-        return Err(Error::BadFrame(
-            path.into(),
-            "a WAV file without channels or rate; export it again".into(),
-        ));
+/// A WAV file, and how its samples come to our rate, if it has another one.
+struct Wav {
+    file: hound::WavReader<BufReader<File>>,
+    resample: Option<Resample>,
+    /// Samples at our rate that were not asked for yet, from `given` on.
+    ready: Vec<i16>,
+    given: usize,
+    ended: bool,
+}
+
+impl Wav {
+    /// `None` when the file is a sound WAV of a rate that only ffmpeg may know what to do with.
+    fn open(path: &Path, file: File) -> Result<Option<Self>, Error> {
+        let file = hound::WavReader::new(BufReader::new(file)).map_err(|e| wav_error(path, &e))?;
+        let spec = file.spec();
+        if spec.channels == 0 || spec.sample_rate == 0 {
+            return Err(Error::BadFrame(
+                path.into(),
+                "a WAV file without channels or rate; export it again".into(),
+            ));
+        }
+        let resample = match spec.sample_rate {
+            SAMPLE_RATE => None,
+            rate => match Resample::new(rate) {
+                Some(resample) => Some(resample),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Wav {
+            file,
+            resample,
+            ready: Vec::new(),
+            given: 0,
+            ended: false,
+        }))
     }
-    Ok((spec.sample_rate == SAMPLE_RATE).then_some(wav))
+
+    fn read(&mut self, block: &mut [i16]) -> Result<usize, hound::Error> {
+        let Some(resample) = &mut self.resample else {
+            return read_wav(&mut self.file, block);
+        };
+        while self.given == self.ready.len() && !self.ended {
+            self.ready.clear();
+            self.given = 0;
+            let mut raw = [0; 4096];
+            match read_wav(&mut self.file, &mut raw)? {
+                0 => {
+                    resample.finish(&mut self.ready);
+                    self.ended = true;
+                }
+                count => resample.push(&raw[..count], &mut self.ready),
+            }
+        }
+        let ready = &self.ready[self.given..];
+        let count = ready.len().min(block.len());
+        block[..count].copy_from_slice(&ready[..count]);
+        self.given += count;
+        Ok(count)
+    }
 }
 
 /// Reads samples of any width and averages the channels.
