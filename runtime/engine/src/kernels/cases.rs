@@ -15,8 +15,10 @@ use super::attention::slots::{
 use super::attention::{
     Attended, AttendedInt8, Int8Attention, Int8Scratch, Mask, Reach, RelativeAttention, Shift,
 };
+use super::convolution::Convolution;
 use super::depthwise::{Depthwise, Frames};
 use super::elementwise::Activation;
+use super::im2row::{Windows, im2row};
 use super::{
     Kernels, MAX_INPUTS, Portable, QuantRows, WeightsF32, WeightsI4, WeightsI8, code_stride,
 };
@@ -54,6 +56,7 @@ pub fn check(kernels: &dyn Kernels) -> Result<(), String> {
         }
     }
     worst_sums(kernels)?;
+    convolutions(kernels)?;
     for len in LENGTHS {
         rows(kernels, len)?;
     }
@@ -230,6 +233,76 @@ fn worst_sums(k: &dyn Kernels) -> Result<(), String> {
                     matrix.check(k, &what, x, &[])?;
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Maps with a border are convolved as if their windows, with the code of zero in the border, were rows of a product.
+fn convolutions(k: &dyn Kernels) -> Result<(), String> {
+    for (maps, size, channels, kernel, border, stride, outputs) in [
+        (1, [1, 1], 4, [3, 3], [1, 1], 1, 1),
+        (8, [3, 3], 8, [3, 3], [1, 1], 1, 80),
+        (3, [2, 5], 12, [3, 3], [1, 1], 1, 17),
+        (5, [6, 7], 8, [3, 3], [1, 1], 2, 33),
+        (2, [5, 4], 4, [1, 1], [0, 0], 2, 16),
+        (1, [1, 9], 260, [1, 3], [0, 1], 2, 3),
+        (2, [3, 4], 8, [3, 2], [3, 0], 1, 5),
+    ] {
+        let [height, width] = size;
+        let windows = Windows {
+            size: [height + 2 * border[0], width + 2 * border[1]],
+            channels,
+            kernel,
+            stride,
+        };
+        let none = || String::from("a convolution without windows");
+        let over = Convolution::new(windows, border).ok_or_else(none)?;
+        let [lines, columns] = windows.count().ok_or_else(none)?;
+        let (inputs, len) = (kernel[0] * kernel[1] * channels, height * width * channels);
+        let weights: Vec<i8> = (noise(7, outputs * inputs).iter())
+            .map(|v| (v * 127.9) as i8)
+            .collect();
+        let matrix = Matrix::new(&weights, inputs);
+        let w = WeightsI8::new(&matrix.int8, &matrix.scale, &matrix.colsum, inputs);
+        let (w, bias) = (w.ok_or_else(none)?, noise(3, outputs));
+        let codes: Vec<u8> = (noise(6, maps * len).iter())
+            .map(|v| ((v + 1.0) * 127.9) as u8)
+            .collect();
+        let scale: Vec<f32> = (0..maps).map(|m| 0.5 + m as f32 / 64.0).collect();
+        let zero: Vec<i32> = (0..maps).map(|m| (m * 37 % 256) as i32).collect();
+        let x = QuantRows {
+            codes: &codes,
+            scale: &scale,
+            zero: &zero,
+        };
+        let mut got = vec![f32::NAN; maps * lines * columns * outputs];
+        k.convolve_i8(&over, x, w, &bias, &mut got);
+        let mut want = got.clone();
+        let of_map = want.chunks_mut(lines * columns * outputs);
+        for (m, want) in of_map.enumerate() {
+            let mut padded = vec![zero[m] as u8; windows.size[0] * windows.size[1] * channels];
+            let to = padded.chunks_mut(windows.size[1] * channels);
+            let from = codes[m * len..][..len].chunks(width * channels);
+            for (to, from) in to.skip(border[0]).zip(from) {
+                to[border[1] * channels..][..from.len()].copy_from_slice(from);
+            }
+            let mut rows = vec![0; lines * columns * inputs];
+            im2row(&padded, &windows, 0, inputs, &mut rows);
+            let x = QuantRows {
+                codes: &rows,
+                scale: &vec![scale[m]; lines * columns],
+                zero: &vec![zero[m]; lines * columns],
+            };
+            Portable.matmul_i8(x, w, &bias, want);
+        }
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        if bits(&got) != bits(&want) {
+            let what = ("convolution", maps, size, channels, kernel, border, stride);
+            return Err(format!(
+                "{}: {what:?} differs from the portable product of its windows",
+                k.name()
+            ));
         }
     }
     Ok(())

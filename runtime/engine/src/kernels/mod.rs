@@ -14,6 +14,8 @@ pub mod attention;
 #[cfg(feature = "testing")]
 pub mod cases;
 pub mod conv_f32;
+#[cfg(feature = "alloc")]
+pub mod convolution;
 #[cfg(all(target_arch = "arm", target_os = "none", target_endian = "little"))]
 pub mod cortex_m;
 pub mod depthwise;
@@ -31,6 +33,8 @@ use core::fmt::Debug;
 
 use attention::slots::{Heads, ValueSlots, VectorSlots};
 use attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+#[cfg(feature = "alloc")]
+use convolution::Convolution;
 use depthwise::{Depthwise, Frames};
 use eight::Plain;
 use elementwise::Activation;
@@ -58,6 +62,20 @@ pub trait Kernels: Debug + Sync {
     /// The same with int4 weights.
     fn matmul_i4(&self, x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
         portable::matmul_i4(x, w, bias, y);
+    }
+
+    /// Convolves int8 maps, each a row of `x`: the windows of `over`, whose border has the value zero, times `w`. `y` is
+    /// [maps, windows, outputs], each value as if the windows were rows of [`Self::matmul_i8`].
+    #[cfg(feature = "alloc")]
+    fn convolve_i8(
+        &self,
+        over: &Convolution,
+        x: QuantRows<'_>,
+        w: WeightsI8<'_>,
+        bias: &[f32],
+        y: &mut [f32],
+    ) {
+        portable::convolve_i8(over, x, w, bias, y);
     }
 
     /// Threads to share out work to, where a host has them.

@@ -12,7 +12,7 @@ use super::packed::Pair;
 use super::packed::{Packed, Unit};
 
 pub use super::packed::Group;
-use crate::parts::{after, equal_parts, part, part_mut};
+use crate::parts::{after, equal_parts, first, part_mut};
 
 /// Sums of one row over one panel.
 pub type Sums = [i32; OUTPUTS];
@@ -34,10 +34,55 @@ pub trait Tile<U = Group>: Copy {
         x: [&[[u8; 4]]; M],
         w: [&[U]; P],
     ) -> [[Sums; M]; P];
+
+    /// [`sums`](Self::sums), while `ahead`, the panel or part of one that is needed next, may be fetched from far caches.
+    #[inline(always)]
+    fn sums_ahead<const M: usize, const P: usize>(
+        self,
+        x: [&[[u8; 4]]; M],
+        w: [&[U]; P],
+        ahead: &[U],
+    ) -> [[Sums; M]; P] {
+        let _ = ahead;
+        self.sums(x, w)
+    }
+
+    /// Adds [`sums_ahead`](Self::sums_ahead) to those of other inputs.
+    #[inline(always)]
+    fn add_sums<const M: usize, const P: usize>(
+        self,
+        all: &mut [[Sums; M]; P],
+        x: [&[[u8; 4]]; M],
+        w: [&[U]; P],
+        ahead: &[U],
+    ) {
+        let more = self.sums_ahead(x, w, ahead);
+        for p in 0..P {
+            for m in 0..M {
+                add(&mut all[p][m], &more[p][m]);
+            }
+        }
+    }
+}
+
+/// The first `len` elements, or all, which then are no longer there.
+#[inline(always)]
+pub(super) fn take<'x, U>(all: &mut &'x [U], len: usize) -> &'x [U] {
+    let (taken, rest) = all.split_at(len.min(all.len()));
+    *all = rest;
+    taken
+}
+
+/// Adds one by one.
+#[inline(always)]
+pub(super) fn add(sums: &mut [i32], more: &[i32]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum = sum.wrapping_add(*more);
+    }
 }
 
 /// Panels that pass by the rows together.
-const PANELS: usize = 4;
+pub(super) const PANELS: usize = 4;
 
 /// See [`Kernels::matmul_i8`](super::Kernels::matmul_i8) and [`Kernels::matmul_i4`](super::Kernels::matmul_i4).
 #[inline(always)]
@@ -51,104 +96,191 @@ pub fn matmul<U: Unit, T: Tile<U>>(
     // Never 0; so written, the compiler knows.
     let (groups, units, outputs) = (w.groups().max(1), w.units().max(1), w.outputs().max(1));
     let (codes, _) = x.codes.as_chunks::<4>();
-    let rows = (codes.len() / groups)
-        .min(x.scale.len())
-        .min(x.zero.len())
-        .min(y.len() / outputs);
-    let panels = w.panels().chunks((PANELS * units).max(1));
-    for (i, panels) in panels.enumerate() {
+    let count = (codes.len() / groups).min(y.len() / outputs);
+    let mut panels = w.panels().chunks((PANELS * units).max(1)).peekable();
+    let mut first = 0;
+    while let Some(now) = panels.next() {
+        let rows = WholeRows {
+            codes,
+            groups,
+            colsum: w.colsum(),
+        };
         let block = Block {
             tile,
-            codes,
-            x,
-            panels,
-            groups,
+            rows,
+            panels: now,
             units,
-            first: i * PANELS * OUTPUTS,
-            w,
+            first,
+            scale: w.scale(),
             bias,
         };
-        let mut row = 0;
-        if T::ROWS == 8 {
-            while row + 8 <= rows {
-                block.run::<8, 2>(row, y);
-                row += 8;
-            }
+        first += PANELS * OUTPUTS;
+        let mut ahead = panels.peek().copied().unwrap_or(&[]);
+        let quant = x.scale.iter().zip(x.zero).take(count);
+        let rows = quant.enumerate().map(|(row, (&scale, &zero))| Row {
+            from: row * groups,
+            to: row,
+            scale,
+            zero,
+        });
+        block.run_all(rows, &mut ahead, y);
+    }
+}
+
+/// A row of the product.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Row {
+    /// The group of codes at which it begins.
+    pub from: usize,
+    /// Which row of results it becomes.
+    pub to: usize,
+    /// Scale and zero point of its codes.
+    pub scale: f32,
+    pub zero: i32,
+}
+
+/// What is multiplied with panels.
+pub(super) trait Rows<U> {
+    /// See [`Tile::sums_ahead`]; takes from `ahead` what may have been fetched.
+    fn sums<T: Tile<U>, const M: usize, const P: usize>(
+        &self,
+        tile: T,
+        rows: &[Row; M],
+        w: [&[U]; P],
+        ahead: &mut &[U],
+    ) -> [[Sums; M]; P];
+
+    /// Sums of the weights that the rows meet, of the 16 outputs from `output` on.
+    fn colsum(&self, output: usize) -> Sums;
+}
+
+/// Rows that lie one after the other, with as many groups as the panels.
+struct WholeRows<'x> {
+    codes: &'x [[u8; 4]],
+    groups: usize,
+    colsum: &'x [i32],
+}
+
+impl<U: Unit> Rows<U> for WholeRows<'_> {
+    #[inline(always)]
+    fn sums<T: Tile<U>, const M: usize, const P: usize>(
+        &self,
+        tile: T,
+        rows: &[Row; M],
+        w: [&[U]; P],
+        ahead: &mut &[U],
+    ) -> [[Sums; M]; P] {
+        let ahead = take(ahead, w[0].len());
+        let codes = after(self.codes, rows[0].from);
+        match equal_parts(codes, self.groups) {
+            Some(x) => tile.sums_ahead(x, w, ahead),
+            // Rows are whole.
+            None => [[[0; OUTPUTS]; M]; P],
         }
-        while row + 4 <= rows {
-            block.run::<4, 2>(row, y);
-            row += 4;
-        }
-        if row + 2 <= rows {
-            block.run::<2, 4>(row, y);
-            row += 2;
-        }
-        if row < rows {
-            block.run::<1, 4>(row, y);
-        }
+    }
+
+    #[inline(always)]
+    fn colsum(&self, output: usize) -> Sums {
+        sixteen(self.colsum, output)
     }
 }
 
 /// Some panels, and what meets them.
-struct Block<'b, U, T> {
-    tile: T,
-    codes: &'b [[u8; 4]],
-    x: QuantRows<'b>,
-    panels: &'b [U],
-    groups: usize,
-    units: usize,
+pub(super) struct Block<'b, U, T, R> {
+    pub tile: T,
+    pub rows: R,
+    pub panels: &'b [U],
+    pub units: usize,
     /// The first output of the first panel.
-    first: usize,
-    w: Packed<'b, U>,
-    bias: &'b [f32],
+    pub first: usize,
+    /// Scale of each output of the matrix.
+    pub scale: &'b [f32],
+    /// One value an output of the matrix, or empty.
+    pub bias: &'b [f32],
 }
 
-impl<U: Unit, T: Tile<U>> Block<'_, U, T> {
-    /// M rows from `row` on, P panels at a time.
+impl<U: Unit, T: Tile<U>, R: Rows<U>> Block<'_, U, T, R> {
+    /// All rows, as many at a time as the tile takes. `ahead` is what is left of the panels that are next.
     #[inline(always)]
-    fn run<const M: usize, const P: usize>(&self, row: usize, y: &mut [f32]) {
-        let (groups, units) = (self.groups, self.units.max(1));
-        let Some(x) = equal_parts::<_, M>(after(self.codes, row * groups), groups) else {
-            return;
-        };
+    pub fn run_all(&self, rows: impl Iterator<Item = Row>, ahead: &mut &[U], y: &mut [f32]) {
+        let mut waiting = [Row::default(); 8];
+        let mut count = 0;
+        for row in rows {
+            waiting[count % 8] = row;
+            count += 1;
+            if count == T::ROWS {
+                if T::ROWS == 8 {
+                    self.run::<8, 2>(&waiting, ahead, y);
+                } else if let Some(four) = waiting.first_chunk() {
+                    self.run::<4, 2>(four, ahead, y);
+                }
+                count = 0;
+            }
+        }
+        let mut rest = first(&waiting, count);
+        if let Some((four, others)) = rest.split_first_chunk() {
+            self.run::<4, 2>(four, ahead, y);
+            rest = others;
+        }
+        if let Some((two, others)) = rest.split_first_chunk() {
+            self.run::<2, 4>(two, ahead, y);
+            rest = others;
+        }
+        if let Some(one) = rest.first_chunk() {
+            self.run::<1, 4>(one, ahead, y);
+        }
+    }
+
+    /// M rows, P panels at a time.
+    #[inline(always)]
+    fn run<const M: usize, const P: usize>(
+        &self,
+        rows: &[Row; M],
+        ahead: &mut &[U],
+        y: &mut [f32],
+    ) {
+        let units = self.units.max(1);
         let mut panels = self.panels.chunks_exact((P * units).max(1));
         let mut first = self.first;
         for panels in &mut panels {
             let Some(w) = equal_parts::<_, P>(panels, units) else {
                 return;
             };
-            let all = self.tile.sums(x, w);
+            let all = self.rows.sums(self.tile, rows, w, ahead);
             for sums in &all {
-                self.finish(row, first, sums, y);
+                self.finish(rows, first, sums, y);
                 first += OUTPUTS;
             }
         }
         for panel in panels.remainder().chunks_exact(units) {
-            let [sums] = &self.tile.sums(x, [panel]);
-            self.finish(row, first, sums, y);
+            let [sums] = &self.rows.sums(self.tile, rows, [panel], ahead);
+            self.finish(rows, first, sums, y);
             first += OUTPUTS;
         }
     }
 
-    /// Sums to results: y = s · scale · (acc − zero · colsum) + bias.
+    /// Sums to results: y = s · scale · (acc − zero · colsum) + bias, of the panel that begins with output `first`.
     #[inline(always)]
-    fn finish<const M: usize>(&self, row: usize, first: usize, sums: &[Sums; M], y: &mut [f32]) {
-        let outputs = self.w.outputs();
-        let scale = sixteen(self.w.scale(), first);
-        let colsum = sixteen(self.w.colsum(), first);
+    fn finish<const M: usize>(
+        &self,
+        rows: &[Row; M],
+        first: usize,
+        sums: &[Sums; M],
+        y: &mut [f32],
+    ) {
+        let outputs = self.scale.len();
+        let scale = sixteen(self.scale, first);
+        let colsum = self.rows.colsum(first);
         let bias = sixteen(self.bias, first);
-        let rows = part(self.x.scale, row, M)
-            .iter()
-            .zip(part(self.x.zero, row, M));
         let left = outputs - first;
-        for ((m, sums), (&s, zero)) in sums.iter().enumerate().zip(rows) {
-            let zero = zero - T::OFFSET;
+        for (row, sums) in rows.iter().zip(sums) {
+            let zero = row.zero - T::OFFSET;
             let mut values = [0.0; OUTPUTS];
             for (j, value) in values.iter_mut().enumerate() {
                 let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
-                *value = s * scale[j] * acc as f32 + bias[j];
+                *value = row.scale * scale[j] * acc as f32 + bias[j];
             }
-            let y = part_mut(y, (row + m) * outputs + first, left);
+            let y = part_mut(y, row.to * outputs + first, left);
             match y.first_chunk_mut() {
                 Some(y) => *y = values,
                 // Not a copy: the compiler would make one call of both.

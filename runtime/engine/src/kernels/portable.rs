@@ -10,6 +10,8 @@ use core::array::from_fn;
 use viseme_format::panels::OUTPUTS;
 
 use super::attention::{AttendedInt8, Int8Attention};
+#[cfg(feature = "alloc")]
+use super::convolution::{self, Convolution};
 use super::eight::{Eight, Plain, tree};
 use super::packed::{Pair, Unit};
 use super::panels::{self, Group, Sums, Tile};
@@ -56,6 +58,18 @@ pub fn matmul_f32<V: Eight>(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut 
 /// See [`Kernels::matmul_i4`].
 pub fn matmul_i4(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32]) {
     panels::matmul(PortableTile, x, w, bias, y);
+}
+
+/// See [`Kernels::convolve_i8`].
+#[cfg(feature = "alloc")]
+pub fn convolve_i8(
+    over: &Convolution,
+    x: QuantRows<'_>,
+    w: WeightsI8<'_>,
+    bias: &[f32],
+    y: &mut [f32],
+) {
+    convolution::convolve(PortableTile, over, x, w, bias, y);
 }
 
 /// Σ a\[i\] · b\[i\] in the engine's one order: eight running sums, the i-th product added to sum

@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 use super::attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+#[cfg(feature = "alloc")]
+use super::convolution::{self, Convolution};
 use super::depthwise::{Depthwise, Frames};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
 use super::{norm, panels, portable};
@@ -51,6 +53,9 @@ macro_rules! loops {
                 = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
             fn matmul_i4(x: QuantRows<'_>, w: WeightsI4<'_>, bias: &[f32], y: &mut [f32])
                 = |x, w, bias, y| panels::matmul($tile, x, w, bias, y);
+            #[cfg(feature = "alloc")]
+            fn convolve_i8(over: &Convolution, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32])
+                = |over, x, w, bias, y| convolution::convolve($tile, over, x, w, bias, y);
             fn attend_i8(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>)
                 = |attention: &Int8Attention<'_>, x| attention.run::<_, Quads>($tile, x);
             fn matmul_f32(x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) = portable::matmul_f32::<Quads>;
@@ -61,8 +66,8 @@ macro_rules! loops {
         }
     };
     ($features:literal;
-     $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $loop:expr;)*) => {
-        $(fn $name(&self, $($arg: $type),*) $(-> $result)? {
+     $($(#[$attribute:meta])? fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $loop:expr;)*) => {
+        $($(#[$attribute])? fn $name(&self, $($arg: $type),*) $(-> $result)? {
             #[target_feature(enable = $features)]
             fn compiled($($arg: $type),*) $(-> $result)? {
                 ($loop)($($arg),*)

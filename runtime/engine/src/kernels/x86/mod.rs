@@ -6,6 +6,8 @@
 
 use super::attention::slots::{Heads, ValueSlots, VectorSlots};
 use super::attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+#[cfg(feature = "alloc")]
+use super::convolution::{self, Convolution};
 use super::depthwise::{Depthwise, Frames};
 use super::elementwise::{self, Activation};
 use super::{Kernels, QuantRows, RowQuant, WeightsF32, WeightsI4, WeightsI8};
@@ -54,6 +56,9 @@ macro_rules! plain_loops {
             fn glu(x: &[f32], channels: usize, y: &mut [f32]) = elementwise::glu;
             fn add_scaled(x: &mut [f32], factor: f32, y: &[f32]) = elementwise::add_scaled;
             fn depthwise(filter: &Depthwise<'_>, x: Frames<'_>, y: &mut [f32]) = Depthwise::run::<Avx, $wide>;
+            #[cfg(feature = "alloc")]
+            fn convolve_i8(over: &Convolution, x: QuantRows<'_>, w: WeightsI8<'_>, bias: &[f32], y: &mut [f32])
+                = |over, x, w, bias, y| convolution::convolve($tile, over, x, w, bias, y);
             fn attend_i8(attention: &Int8Attention<'_>, x: AttendedInt8<'_, '_>)
                 = |attention: &Int8Attention<'_>, x| attention.run::<_, Avx>($tile, x);
             fn put_vectors(heads: Heads, first: usize, rows: &[f32], to: &mut VectorSlots<'_>)
@@ -70,8 +75,8 @@ macro_rules! plain_loops {
         }
     };
     ($features:literal;
-     $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $plain:expr;)*) => {
-        $(fn $name(&self, $($arg: $type),*) $(-> $result)? {
+     $($(#[$attribute:meta])? fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $plain:expr;)*) => {
+        $($(#[$attribute])? fn $name(&self, $($arg: $type),*) $(-> $result)? {
             #[target_feature(enable = $features)]
             fn compiled($($arg: $type),*) $(-> $result)? {
                 ($plain)($($arg),*)

@@ -25,11 +25,42 @@ impl Tile for Avx512VnniTile {
         x: [&[[u8; 4]]; M],
         w: [&[Group]; P],
     ) -> [[Sums; M]; P] {
+        self.sums_ahead(x, w, &[])
+    }
+
+    #[inline(always)]
+    fn sums_ahead<const M: usize, const P: usize>(
+        self,
+        x: [&[[u8; 4]]; M],
+        w: [&[Group]; P],
+        ahead: &[Group],
+    ) -> [[Sums; M]; P] {
+        let mut all = [[[0; OUTPUTS]; M]; P];
+        self.add_sums(&mut all, x, w, ahead);
+        all
+    }
+
+    #[inline(always)]
+    fn add_sums<const M: usize, const P: usize>(
+        self,
+        all: &mut [[Sums; M]; P],
+        x: [&[[u8; 4]]; M],
+        w: [&[Group]; P],
+        ahead: &[Group],
+    ) {
         let groups = common_length(&x, &w);
+        // Far away from it nothing happens.
+        let ahead = if ahead.is_empty() { w[0] } else { ahead };
         // SAFETY: inlined only into functions compiled for AVX-512 with VNNI; `g` is below the length of every slice.
         unsafe {
             let mut sums = [[_mm512_setzero_si512(); M]; P];
+            for p in 0..P {
+                for m in 0..M {
+                    sums[p][m] = core::mem::transmute::<Sums, __m512i>(all[p][m]);
+                }
+            }
             for g in 0..groups {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.as_ptr().wrapping_add(g).cast());
                 let mut weights = [_mm512_setzero_si512(); P];
                 for p in 0..P {
                     weights[p] = _mm512_loadu_si512(w[p].get_unchecked(g).as_ptr().cast());
@@ -41,13 +72,11 @@ impl Tile for Avx512VnniTile {
                     }
                 }
             }
-            let mut all = [[[0; OUTPUTS]; M]; P];
             for p in 0..P {
                 for m in 0..M {
                     all[p][m] = core::mem::transmute::<__m512i, Sums>(sums[p][m]);
                 }
             }
-            all
         }
     }
 }

@@ -14,6 +14,7 @@ use viseme_format::spec::auto_avsr::{AUDIO_POOL, Branch, Trunk};
 use viseme_format::spec::{Crop, Weights};
 
 use super::watch::Watched;
+use crate::kernels::convolution::Convolution;
 use crate::kernels::elementwise::Activation;
 use crate::kernels::im2row::{Windows, im2row};
 use crate::kernels::{Kernels, QuantRows, RowQuant, WeightsF32, code_stride};
@@ -189,7 +190,8 @@ impl<'a> Resnet<'a> {
                     .resize(windows.size[0] * windows.size[1] * stack, 0);
                 stacked.codes.fill(clip.quant.zero as u8);
                 clip.stack(&clip.codes, t, side / 2, &mut stacked.codes);
-                work.quant = vec![clip.quant];
+                work.quant.clear();
+                work.quant.push(clip.quant, 1);
             } else {
                 stacked
                     .values
@@ -326,13 +328,19 @@ struct Source {
 struct Work<'k> {
     kernels: &'k dyn Kernels,
     int8: bool,
-    /// Scale and zero point of each frame of the maps that were quantised last.
-    quant: Vec<RowQuant>,
+    /// Of each frame of the maps that were quantised last.
+    quant: Quants,
     /// Their codes, without a border.
     codes: Vec<u8>,
     padded: Source,
     stacked: Source,
     band: Source,
+    band_quant: Quants,
+}
+
+/// Scales and zero points.
+#[derive(Debug, Default)]
+struct Quants {
     scale: Vec<f32>,
     zero: Vec<i32>,
 }
@@ -342,13 +350,12 @@ impl<'k> Work<'k> {
         Work {
             kernels,
             int8,
-            quant: Vec::new(),
+            quant: Quants::default(),
             codes: Vec::new(),
             padded: Source::default(),
             stacked: Source::default(),
             band: Source::default(),
-            scale: Vec::new(),
-            zero: Vec::new(),
+            band_quant: Quants::default(),
         }
     }
 
@@ -361,20 +368,28 @@ impl<'k> Work<'k> {
         layer: &Linear<'_>,
     ) -> Maps {
         self.quantise(x);
+        let windows = Windows {
+            size: [x.height + 2 * border[0], x.width + 2 * border[1]],
+            channels: x.channels,
+            kernel: border.map(|border| 2 * border + 1),
+            stride,
+        };
+        if let Some(y) = self.in_place(x, windows, border, layer) {
+            return y;
+        }
         let mut padded = core::mem::take(&mut self.padded);
-        let size = [x.height + 2 * border[0], x.width + 2 * border[1]];
-        let frame = size[0] * size[1] * x.channels;
+        let frame = windows.size[0] * windows.size[1] * x.channels;
         let at = Border {
             lines: border[0],
-            line: size[1] * x.channels,
+            line: windows.size[1] * x.channels,
             indent: border[1] * x.channels,
         };
         if self.int8 {
             padded.codes.resize(x.frames * frame, 0);
             let frames = padded.codes.chunks_exact_mut(frame.max(1));
             let codes = self.codes.chunks_exact(code_stride(x.len()));
-            for ((to, from), quant) in frames.zip(codes).zip(&self.quant) {
-                at.frame(&from[..x.len()], x.width * x.channels, quant.zero as u8, to);
+            for ((to, from), &zero) in frames.zip(codes).zip(&self.quant.zero) {
+                at.frame(&from[..x.len()], x.width * x.channels, zero as u8, to);
             }
         } else {
             padded.values.resize(x.frames * frame, 0.0);
@@ -383,12 +398,6 @@ impl<'k> Work<'k> {
                 at.frame(from, x.width * x.channels, 0.0, to);
             }
         }
-        let windows = Windows {
-            size,
-            channels: x.channels,
-            kernel: border.map(|border| 2 * border + 1),
-            stride,
-        };
         let [height, width] = windows.count().unwrap_or([0; 2]);
         let mut y = Maps::new(x.frames, height, width, layer.outputs());
         self.convolve(&padded, frame, &windows, layer, &mut y.values);
@@ -404,6 +413,9 @@ impl<'k> Work<'k> {
             kernel: [1, 1],
             stride,
         };
+        if let Some(y) = self.in_place(x, windows, [0; 2], layer) {
+            return y;
+        }
         let [height, width] = windows.count().unwrap_or([0; 2]);
         let mut y = Maps::new(x.frames, height, width, layer.outputs());
         let mut source = Source::default();
@@ -424,6 +436,27 @@ impl<'k> Work<'k> {
         y
     }
 
+    /// A convolution of the maps that were quantised last, where they need no copies: those of sound are a single one, the
+    /// windows of which are better dealt out to threads.
+    fn in_place(
+        &self,
+        x: &Maps,
+        windows: Windows,
+        border: [usize; 2],
+        layer: &Linear<'_>,
+    ) -> Option<Maps> {
+        let Weight::I8(weight) = layer.weight else {
+            return None;
+        };
+        let over = Convolution::new(windows, border).filter(|_| x.height > 1)?;
+        let [height, width] = windows.count()?;
+        let mut y = Maps::new(x.frames, height, width, layer.outputs());
+        let x = self.quant.rows(&self.codes);
+        self.kernels
+            .convolve_i8(&over, x, weight, layer.bias, &mut y.values);
+        Some(y)
+    }
+
     /// Quantises maps frame by frame.
     fn quantise(&mut self, x: &Maps) {
         if !self.int8 {
@@ -434,7 +467,7 @@ impl<'k> Work<'k> {
         self.quant.clear();
         let frames = x.values.chunks_exact(x.len());
         for (from, to) in frames.zip(self.codes.chunks_exact_mut(stride)) {
-            self.quant.push(self.kernels.quantize(from, to));
+            self.quant.push(self.kernels.quantize(from, to), 1);
         }
     }
 
@@ -461,8 +494,7 @@ impl<'k> Work<'k> {
             let len = band.min(all - done);
             let (now, rest) = core::mem::take(&mut y).split_at_mut(len * outputs);
             y = rest;
-            self.scale.clear();
-            self.zero.clear();
+            self.band_quant.clear();
             if is_int8 {
                 self.band.codes.resize(len * stride, 0);
             } else {
@@ -477,9 +509,7 @@ impl<'k> Work<'k> {
                 if is_int8 {
                     let frame = &x.codes[index * apart..][..frame];
                     im2row(frame, windows, first, stride, &mut self.band.codes[place]);
-                    let quant = self.quant[index.min(self.quant.len() - 1)];
-                    self.scale.resize(at + part, quant.scale);
-                    self.zero.resize(at + part, quant.zero);
+                    self.band_quant.push(self.quant.get(index), part);
                 } else {
                     let frame = &x.values[index * apart..][..frame];
                     im2row(frame, windows, first, stride, &mut self.band.values[place]);
@@ -487,16 +517,41 @@ impl<'k> Work<'k> {
                 at += part;
             }
             let x = if is_int8 {
-                Activations::quantised(QuantRows {
-                    codes: &self.band.codes[..len * stride],
-                    scale: &self.scale,
-                    zero: &self.zero,
-                })
+                Activations::quantised(self.band_quant.rows(&self.band.codes[..len * stride]))
             } else {
                 Activations::floats(&self.band.values[..len * stride])
             };
             layer.run(self.kernels, x, now);
             done += len;
+        }
+    }
+}
+
+impl Quants {
+    fn clear(&mut self) {
+        self.scale.clear();
+        self.zero.clear();
+    }
+
+    /// Adds `quant` so many times.
+    fn push(&mut self, quant: RowQuant, count: usize) {
+        let len = self.scale.len() + count;
+        self.scale.resize(len, quant.scale);
+        self.zero.resize(len, quant.zero);
+    }
+
+    fn get(&self, index: usize) -> RowQuant {
+        RowQuant {
+            scale: self.scale[index],
+            zero: self.zero[index],
+        }
+    }
+
+    fn rows<'x>(&'x self, codes: &'x [u8]) -> QuantRows<'x> {
+        QuantRows {
+            codes,
+            scale: &self.scale,
+            zero: &self.zero,
         }
     }
 }
