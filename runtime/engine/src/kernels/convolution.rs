@@ -10,7 +10,7 @@ use core::ops::Range;
 use viseme_format::panels::{INPUTS, OUTPUTS};
 
 use super::im2row::Windows;
-use super::panels::{Block, Group, PANELS, Row, Rows, Sums, Tile, add, take};
+use super::panels::{Block, Group, Lines, PANELS, Row, Rows, Sums, Tile, add, take};
 use super::{QuantRows, WeightsI8, code_stride};
 use crate::parts::{equal_parts, part};
 
@@ -27,11 +27,14 @@ const TAPS: usize = 9;
 impl Convolution {
     /// `windows` slide over maps with `border` more lines above and below, and columns at both sides, than they have.
     ///
-    /// `None` unless there are windows, of at most 3 by 3 pixels, and a pixel has whole groups of values.
+    /// `None` unless there are windows and pixels, a window has at most 9 of them and is no smaller than the border, and a
+    /// pixel has whole groups of values.
     pub fn new(windows: Windows, border: [usize; 2]) -> Option<Self> {
         let taps = windows.kernel[0].checked_mul(windows.kernel[1])?;
         let fits = windows.channels.is_multiple_of(INPUTS) && taps <= TAPS;
-        let has_pixels = |axis: usize| windows.size[axis] > border[axis].saturating_mul(2);
+        let has_pixels = |axis: usize| {
+            border[axis] <= windows.kernel[axis] && windows.size[axis] > 2 * border[axis]
+        };
         (fits && windows.count().is_some() && has_pixels(0) && has_pixels(1))
             .then_some(Convolution { windows, border })
     }
@@ -112,13 +115,15 @@ pub fn convolve<T: Tile>(
                 }
                 let block = Block {
                     tile,
-                    rows: Lines {
+                    rows: WindowRows {
                         codes,
-                        count: down.taps.len(),
-                        len: across.taps.len() * pixel,
-                        apart: width * pixel,
+                        lines: Lines {
+                            count: down.taps.len(),
+                            len: across.taps.len() * pixel,
+                            apart: width * pixel,
+                            weights_apart: windows.kernel[1] * pixel,
+                        },
                         weights: (down.taps.start * windows.kernel[1] + across.taps.start) * pixel,
-                        weights_apart: windows.kernel[1] * pixel,
                         first,
                         colsum: &colsum,
                     },
@@ -166,11 +171,11 @@ fn tap_sums<T: Tile>(
         for at in (tap * pixel..((tap + 1) * pixel).min(units)).step_by(LEN) {
             let len = LEN.min((tap + 1) * pixel - at);
             let ones = [part(&ones, 0, len)];
-            if let Some(panels) = (panels.len() == PANELS * units)
-                .then(|| equal_parts::<_, PANELS>(panels, units))
-                .flatten()
-            {
-                let mut w = panels;
+            let whole = match panels.len() == PANELS * units {
+                true => equal_parts::<_, PANELS>(panels, units),
+                false => None,
+            };
+            if let Some(mut w) = whole {
                 for w in &mut w {
                     *w = part(w, at, len);
                 }
@@ -189,25 +194,19 @@ fn tap_sums<T: Tile>(
     all
 }
 
-/// The lines of windows in maps.
+/// Windows in maps, or the lines of them that are there.
 #[derive(Clone, Copy)]
-struct Lines<'x> {
+struct WindowRows<'x> {
     codes: &'x [[u8; INPUTS]],
-    /// Lines of each window.
-    count: usize,
-    /// Groups of a line.
-    len: usize,
-    /// Groups from one line to the next.
-    apart: usize,
-    /// Groups of weights before the first line, and from one to the next.
+    lines: Lines,
+    /// Groups of weights before the first line.
     weights: usize,
-    weights_apart: usize,
     /// The first output, and sums of the weights that the lines meet.
     first: usize,
     colsum: &'x [Sums; PANELS],
 }
 
-impl Rows<Group> for Lines<'_> {
+impl Rows<Group> for WindowRows<'_> {
     #[inline(always)]
     fn sums<T: Tile, const M: usize, const P: usize>(
         &self,
@@ -216,19 +215,21 @@ impl Rows<Group> for Lines<'_> {
         w: [&[Group]; P],
         ahead: &mut &[Group],
     ) -> [[Sums; M]; P] {
-        let mut all = [[[0; OUTPUTS]; M]; P];
-        for line in 0..self.count {
-            let mut x = [self.codes; M];
-            for (x, row) in x.iter_mut().zip(rows) {
-                *x = part(self.codes, row.from + line * self.apart, self.len);
-            }
-            let mut w = w;
-            for w in &mut w {
-                *w = part(w, self.weights + line * self.weights_apart, self.len);
-            }
-            tile.add_sums(&mut all, x, w, take(ahead, self.len));
+        // Windows of nothing but border.
+        if self.lines.count == 0 || self.lines.len == 0 {
+            return [[[0; OUTPUTS]; M]; P];
         }
-        all
+        let [codes, weights] = self.lines.spans();
+        let mut x = [self.codes; M];
+        for (x, row) in x.iter_mut().zip(rows) {
+            *x = part(self.codes, row.from, codes);
+        }
+        let mut w = w;
+        for w in &mut w {
+            *w = part(w, self.weights, weights);
+        }
+        let ahead = take(ahead, self.lines.count * self.lines.len);
+        tile.line_sums(self.lines, x, w, ahead)
     }
 
     #[inline(always)]
@@ -265,6 +266,10 @@ mod tests {
         assert!(new(8, 6, 3, [1, 1]).is_none(), "channels");
         assert!(new(8, 4, 5, [2, 2]).is_none(), "pixels of a window");
         assert!(new(2, 4, 3, [1, 1]).is_none(), "no window");
-        assert!(new(4, 4, 3, [3, 0]).is_none(), "no map");
+        assert!(new(4, 4, 3, [2, 0]).is_none(), "no map");
+        assert!(
+            new(12, 4, 3, [4, 0]).is_none(),
+            "windows of nothing but border"
+        );
     }
 }

@@ -12,7 +12,7 @@ use super::packed::Pair;
 use super::packed::{Packed, Unit};
 
 pub use super::packed::Group;
-use crate::parts::{after, equal_parts, first, part_mut};
+use crate::parts::{after, equal_parts, first, part, part_mut};
 
 /// Sums of one row over one panel.
 pub type Sums = [i32; OUTPUTS];
@@ -47,21 +47,53 @@ pub trait Tile<U = Group>: Copy {
         self.sums(x, w)
     }
 
-    /// Adds [`sums_ahead`](Self::sums_ahead) to those of other inputs.
+    /// [`sums`](Self::sums) of several lines of groups: of rows and panels that begin with the first line, and hold all.
     #[inline(always)]
-    fn add_sums<const M: usize, const P: usize>(
+    fn line_sums<const M: usize, const P: usize>(
         self,
-        all: &mut [[Sums; M]; P],
+        lines: Lines,
         x: [&[[u8; 4]]; M],
         w: [&[U]; P],
         ahead: &[U],
-    ) {
-        let more = self.sums_ahead(x, w, ahead);
-        for p in 0..P {
-            for m in 0..M {
-                add(&mut all[p][m], &more[p][m]);
+    ) -> [[Sums; M]; P] {
+        let (mut all, mut ahead) = ([[[0; OUTPUTS]; M]; P], ahead);
+        for line in 0..lines.count {
+            let (mut x, mut w) = (x, w);
+            for x in &mut x {
+                *x = part(x, line * lines.apart, lines.len);
+            }
+            for w in &mut w {
+                *w = part(w, line * lines.weights_apart, lines.len);
+            }
+            let more = self.sums_ahead(x, w, take(&mut ahead, lines.len));
+            for p in 0..P {
+                for m in 0..M {
+                    add(&mut all[p][m], &more[p][m]);
+                }
             }
         }
+        all
+    }
+}
+
+/// Lines of groups, each as long as the others.
+#[derive(Clone, Copy)]
+pub struct Lines {
+    /// How many.
+    pub count: usize,
+    /// Groups of a line.
+    pub len: usize,
+    /// Groups from one line of codes to the next.
+    pub apart: usize,
+    /// Groups from one line of weights to the next.
+    pub weights_apart: usize,
+}
+
+impl Lines {
+    /// Groups of codes, and of weights, from the beginning of the first line to the end of the last.
+    pub fn spans(&self) -> [usize; 2] {
+        let before = self.count.saturating_sub(1);
+        [self.apart, self.weights_apart].map(|apart| before * apart + self.len)
     }
 }
 

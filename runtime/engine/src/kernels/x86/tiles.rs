@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 use viseme_format::panels::OUTPUTS;
 
 use crate::kernels::packed::Pair;
-use crate::kernels::panels::{Group, Sums, Tile, common_length, common_pairs};
+use crate::kernels::panels::{Group, Lines, Sums, Tile, common_length, common_pairs};
 
 /// 64 weights and 16 sums a register: VPDPBUSD on 512 bits.
 #[derive(Clone, Copy)]
@@ -35,48 +35,58 @@ impl Tile for Avx512VnniTile {
         w: [&[Group]; P],
         ahead: &[Group],
     ) -> [[Sums; M]; P] {
-        let mut all = [[[0; OUTPUTS]; M]; P];
-        self.add_sums(&mut all, x, w, ahead);
-        all
+        let lines = Lines {
+            count: 1,
+            len: common_length(&x, &w),
+            apart: 0,
+            weights_apart: 0,
+        };
+        self.line_sums(lines, x, w, ahead)
     }
 
     #[inline(always)]
-    fn add_sums<const M: usize, const P: usize>(
+    fn line_sums<const M: usize, const P: usize>(
         self,
-        all: &mut [[Sums; M]; P],
+        lines: Lines,
         x: [&[[u8; 4]]; M],
         w: [&[Group]; P],
         ahead: &[Group],
-    ) {
-        let groups = common_length(&x, &w);
-        // Far away from it nothing happens.
-        let ahead = if ahead.is_empty() { w[0] } else { ahead };
-        // SAFETY: inlined only into functions compiled for AVX-512 with VNNI; `g` is below the length of every slice.
+    ) -> [[Sums; M]; P] {
+        let [codes, weights] = lines.spans();
+        if x.iter().any(|x| x.len() < codes) || w.iter().any(|w| w.len() < weights) {
+            return [[[0; OUTPUTS]; M]; P];
+        }
+        // Far away from them nothing happens.
+        let mut ahead = if ahead.is_empty() { w[0] } else { ahead }.as_ptr();
+        // SAFETY: inlined only into functions compiled for AVX-512 with VNNI; `g` and `i` are below the spans, and so
+        // below the length of every slice.
         unsafe {
             let mut sums = [[_mm512_setzero_si512(); M]; P];
-            for p in 0..P {
-                for m in 0..M {
-                    sums[p][m] = core::mem::transmute::<Sums, __m512i>(all[p][m]);
-                }
-            }
-            for g in 0..groups {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.as_ptr().wrapping_add(g).cast());
-                let mut weights = [_mm512_setzero_si512(); P];
-                for p in 0..P {
-                    weights[p] = _mm512_loadu_si512(w[p].get_unchecked(g).as_ptr().cast());
-                }
-                for m in 0..M {
-                    let x = _mm512_set1_epi32(i32::from_le_bytes(*x[m].get_unchecked(g)));
+            for line in 0..lines.count {
+                let (first, first_weight) = (line * lines.apart, line * lines.weights_apart);
+                for k in 0..lines.len {
+                    let (g, i) = (first + k, first_weight + k);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(k).cast());
+                    let mut weights = [_mm512_setzero_si512(); P];
                     for p in 0..P {
-                        sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], x, weights[p]);
+                        weights[p] = _mm512_loadu_si512(w[p].get_unchecked(i).as_ptr().cast());
+                    }
+                    for m in 0..M {
+                        let x = _mm512_set1_epi32(i32::from_le_bytes(*x[m].get_unchecked(g)));
+                        for p in 0..P {
+                            sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], x, weights[p]);
+                        }
                     }
                 }
+                ahead = ahead.wrapping_add(lines.len);
             }
+            let mut all = [[[0; OUTPUTS]; M]; P];
             for p in 0..P {
                 for m in 0..M {
                     all[p][m] = core::mem::transmute::<__m512i, Sums>(sums[p][m]);
                 }
             }
+            all
         }
     }
 }
