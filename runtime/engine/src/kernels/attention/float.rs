@@ -74,7 +74,7 @@ impl RelativeAttention<'_> {
                 let scores = first_mut(scores, seen.len());
                 if self.shift == Shift::Latest {
                     let query = part(q, i * d + at, d_k);
-                    self.score(at, i, seen.start, query, keys, key_stride, queries, scores);
+                    self.score::<V>(at, i, seen.start, query, keys, key_stride, queries, scores);
                 } else {
                     self.score_legacy(at, i, q, keys, key_stride, scores);
                 }
@@ -85,7 +85,8 @@ impl RelativeAttention<'_> {
                 }
                 let query = part_mut(q, i * d + at, d_k);
                 let values = part(v, seen.start * d, seen.len() * d).chunks_exact(d);
-                weigh(scores, values.map(|v| part(v, at, d_k)), query);
+                let terms = scores.iter().zip(values);
+                combine::<V, 1>(terms.map(|(&w, v)| [(w, part(v, at, d_k))]), query);
             }
         }
     }
@@ -93,7 +94,7 @@ impl RelativeAttention<'_> {
     /// Scores of query `i` against the keys it sees, before the softmax; the head begins at element `at`.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    fn score(
+    fn score<V: Eight>(
         &self,
         at: usize,
         i: usize,
@@ -116,26 +117,13 @@ impl RelativeAttention<'_> {
         let reach = self.mask.reach();
         let first_position = first_key + reach.left - i;
         let (span, len) = (reach.span(), scores.len());
-        let element = |c: usize| {
+        let factors = with_u.iter().zip(&*with_v).enumerate();
+        let terms = factors.map(|(c, (&u, &v))| {
             let keys = part(keys, (at + c) * key_stride + first_key, len);
             let positions = part(self.positions, (at + c) * span + first_position, len);
-            keys.iter().zip(positions)
-        };
-        scores.fill(0.0);
-        // Two elements a pass halve the traffic of the scores; the order stays the same.
-        let (u, last_u) = with_u.as_chunks::<2>();
-        let (v, last_v) = with_v.as_chunks::<2>();
-        for (i, (&[u0, u1], &[v0, v1])) in u.iter().zip(v).enumerate() {
-            let elements = element(2 * i).zip(element(2 * i + 1));
-            for (s, ((k0, p0), (k1, p1))) in scores.iter_mut().zip(elements) {
-                *s = *s + u0 * k0 + v0 * p0 + u1 * k1 + v1 * p1;
-            }
-        }
-        for (u, v) in last_u.iter().zip(last_v) {
-            for (s, (k, p)) in scores.iter_mut().zip(element(d_k - 1)) {
-                *s = *s + u * k + v * p;
-            }
-        }
+            [(u, keys), (v, positions)]
+        });
+        combine::<V, 2>(terms, scores);
         for s in scores {
             *s *= self.scale;
         }
@@ -180,23 +168,65 @@ impl RelativeAttention<'_> {
     }
 }
 
-/// context = Σ_j weights\[j\] · values\[j\].
+/// y = Σ factor · row over all terms, T at a time, summed from zero in their order.
+///
+/// Sums stay in registers while all rows pass by. The last of them may be computed twice, to the same.
 #[inline(always)]
-fn weigh<'a>(weights: &[f32], mut values: impl Iterator<Item = &'a [f32]>, context: &mut [f32]) {
-    context.fill(0.0);
-    let (fours, rest) = weights.as_chunks::<4>();
-    for &[w0, w1, w2, w3] in fours {
-        let mut next = || values.next().unwrap_or(&[]);
-        let (a, b, c, d) = (next(), next(), next(), next());
-        let values = a.iter().zip(b).zip(c.iter().zip(d));
-        for (y, ((a, b), (c, d))) in context.iter_mut().zip(values) {
-            *y = *y + w0 * a + w1 * b + w2 * c + w3 * d;
+fn combine<'x, V: Eight, const T: usize>(
+    terms: impl Iterator<Item = [(f32, &'x [f32]); T]> + Clone,
+    y: &mut [f32],
+) {
+    let (mut at, len) = (0, y.len());
+    while at < len {
+        let eights = match (len - at, len) {
+            (64.., _) => 8,
+            (17.., 32..) => 4,
+            (_, 16..) => 2,
+            (_, 8..) => 1,
+            _ => 0,
+        };
+        let first = at.min(len.saturating_sub(8 * eights));
+        at = first + 8 * eights;
+        match eights {
+            8 => combine_eights::<V, T, 8>(terms.clone(), first, y),
+            4 => combine_eights::<V, T, 4>(terms.clone(), first, y),
+            2 => combine_eights::<V, T, 2>(terms.clone(), first, y),
+            1 => combine_eights::<V, T, 1>(terms.clone(), first, y),
+            _ => {
+                y.fill(0.0);
+                for (factor, row) in terms.clone().flatten() {
+                    for (y, v) in y.iter_mut().zip(row) {
+                        *y += factor * v;
+                    }
+                }
+                return;
+            }
         }
     }
-    for (&w, values) in rest.iter().zip(values) {
-        for (y, v) in context.iter_mut().zip(values) {
-            *y += w * v;
+}
+
+/// N times eight elements of y, from `at` on.
+#[inline(always)]
+fn combine_eights<'x, V: Eight, const T: usize, const N: usize>(
+    terms: impl Iterator<Item = [(f32, &'x [f32]); T]>,
+    at: usize,
+    y: &mut [f32],
+) {
+    let mut sums = [V::splat(0.0); N];
+    for term in terms {
+        for (factor, row) in &term {
+            let (eights, _) = part(row, at, 8 * N).as_chunks::<8>();
+            let (Some(eights), factor) = (eights.first_chunk::<N>(), V::splat(*factor)) else {
+                return;
+            };
+            for n in 0..N {
+                sums[n] = sums[n].add(factor.mul(V::load(&eights[n])));
+            }
         }
+    }
+    let (to, _) = part_mut(y, at, 8 * N).as_chunks_mut::<8>();
+    for (to, sum) in to.iter_mut().zip(sums) {
+        *to = sum.array();
     }
 }
 
