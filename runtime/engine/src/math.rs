@@ -171,25 +171,29 @@ pub fn ln(x: f32) -> f32 {
 /// Sine of an angle in radians: within 2 ulp for every finite angle, NaN for the infinities.
 #[inline]
 pub fn sin(x: f32) -> f32 {
-    let (quadrant, r) = reduce_angle(x);
-    let y = if quadrant & 1 == 0 {
-        sin_octant(r)
-    } else {
-        cos_octant(r)
-    };
-    if quadrant & 2 == 0 { y } else { -y }
+    sin_cos(x).0
 }
 
 /// Cosine of an angle in radians: within 2 ulp for every finite angle, NaN for the infinities.
 #[inline]
 pub fn cos(x: f32) -> f32 {
+    sin_cos(x).1
+}
+
+/// [`sin`] and [`cos`].
+#[inline]
+pub fn sin_cos(x: f32) -> (f32, f32) {
     let (quadrant, r) = reduce_angle(x);
-    let y = if quadrant & 1 == 0 {
-        cos_octant(r)
+    let (sin, cos) = (sin_octant(r), cos_octant(r));
+    let (sin, cos) = if quadrant & 1 == 0 {
+        (sin, cos)
     } else {
-        sin_octant(r)
+        (cos, sin)
     };
-    if (quadrant + 1) & 2 == 0 { y } else { -y }
+    (
+        if quadrant & 2 == 0 { sin } else { -sin },
+        if (quadrant + 1) & 2 == 0 { cos } else { -cos },
+    )
 }
 
 /// Square root, correctly rounded; NaN for negative numbers, -0 for -0.

@@ -52,10 +52,15 @@ pub fn add_scaled(x: &mut [f32], factor: f32, y: &[f32]) {
 
 /// Transposes `x` ([rows, columns]) into columns `at..at + rows` of `y` ([columns, stride]).
 pub fn transpose_into(x: &[f32], columns: usize, y: &mut [f32], stride: usize, at: usize) {
-    for (r, row) in x.chunks_exact(columns.max(1)).enumerate() {
-        for (&v, y) in row.iter().zip(y.chunks_mut(stride.max(1))) {
-            if let Some(y) = y.get_mut(at + r) {
-                *y = v;
+    // So few columns at a time that what is written stays in the first-level cache.
+    const COLUMNS: usize = 16;
+    for (i, y) in y.chunks_mut((COLUMNS * stride).max(1)).enumerate() {
+        for (r, row) in x.chunks_exact(columns.max(1)).enumerate() {
+            let row = row.get(i * COLUMNS..).unwrap_or(&[]);
+            for (&v, y) in row.iter().zip(y.chunks_mut(stride.max(1))) {
+                if let Some(y) = y.get_mut(at + r) {
+                    *y = v;
+                }
             }
         }
     }

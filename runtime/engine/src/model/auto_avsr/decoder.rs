@@ -17,7 +17,7 @@ use crate::kernels::elementwise::Activation;
 use crate::kernels::{Kernels, WeightsF32};
 use crate::math;
 use crate::model::conformer::LoadError;
-use crate::model::conformer::encoder::{Norm, sinusoid};
+use crate::model::conformer::encoder::{Norm, sinusoids};
 use crate::model::conformer::linear::Linear;
 use crate::model::conformer::load::Tensors;
 
@@ -228,7 +228,11 @@ impl NextToken for Decoding<'_> {
         let (d, n) = (layers.d, steps.len());
         let mut x = vec![0.0; n * d];
         let mut place = vec![0.0; d];
-        sinusoid(steps.first().map_or(0, |s| s.path.len()) as f32, &mut place);
+        sinusoids(
+            steps.first().map_or(0, |s| s.path.len()) as f32,
+            d,
+            &mut place,
+        );
         let scale = math::sqrt(d as f32);
         for (step, x) in steps.iter().zip(x.chunks_exact_mut(d)) {
             let row = &layers.embed[step.token * d..][..d];

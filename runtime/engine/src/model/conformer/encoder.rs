@@ -496,9 +496,7 @@ pub(crate) fn fill_positions<'a>(
     for first in (0..span).step_by(rows) {
         let len = rows.min(span - first) * c.d;
         let (waves, projected) = (&mut s.normed[..len], &mut s.wide[..len]);
-        for (m, row) in (first..).zip(waves.chunks_exact_mut(c.d)) {
-            sinusoid(from as f32 - m as f32, row);
-        }
+        sinusoids(from as f32 - first as f32, c.d, waves);
         c.watch.see("pos_emb", first, waves);
         let waves = q.load(c.kernels, packed, waves, c.d);
         for (i, layer) in layers.clone().enumerate() {
@@ -508,14 +506,18 @@ pub(crate) fn fill_positions<'a>(
     }
 }
 
-/// sin(p w_k) at 2k and cos(p w_k) at 2k + 1, w_k = 10000^(−2k / d), for position p.
-pub(crate) fn sinusoid(position: f32, row: &mut [f32]) {
+/// sin(p w_k) at 2k and cos(p w_k) at 2k + 1, w_k = 10000^(−2k / d), in rows of d, of which row m has position
+/// p = `first` − m.
+pub(crate) fn sinusoids(first: f32, d: usize, rows: &mut [f32]) {
     // As PyTorch code does it: the factor in double precision, its products in single.
-    let factor = (-LN_10000 / row.len() as f64) as f32;
-    for (k, pair) in row.chunks_mut(2).enumerate() {
-        let angle = position * math::exp((2 * k) as f32 * factor);
-        let waves = [math::sin(angle), math::cos(angle)];
-        pair.iter_mut().zip(waves).for_each(|(to, from)| *to = from);
+    let factor = (-LN_10000 / d as f64) as f32;
+    for at in (0..d).step_by(2) {
+        let frequency = math::exp(at as f32 * factor);
+        for (m, row) in rows.chunks_exact_mut(d.max(1)).enumerate() {
+            let (sin, cos) = math::sin_cos((first - m as f32) * frequency);
+            let pair = row.iter_mut().skip(at).take(2);
+            pair.zip([sin, cos]).for_each(|(to, from)| *to = from);
+        }
     }
 }
 
