@@ -8,8 +8,10 @@
 //! [`Model::open`] checks an untrusted file once. [`Model::encode`] gives the memory, [`Model::ctc`] its CTC
 //! log-probabilities, and [`decode`](crate::decode::attention) searches for the sentence.
 
+mod aligned;
 mod branch;
 pub mod decoder;
+mod maps;
 mod resnet;
 pub mod watch;
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use viseme_format::spec::Crop;
 use viseme_format::spec::auto_avsr::{self, NORM_EPS, Positions};
 
+use super::aligned::Aligned;
 use super::resnet::Resnet;
 use super::watch::Watched;
 use crate::kernels::attention::slots::{Heads, ValueSlots, VectorSlots};
@@ -126,7 +127,7 @@ impl<'a> Branch<'a> {
             watch: Watch(watched.is_watched().then_some(&table)),
         };
         let rows = shared.rows;
-        let floats = |len| vec![0.0f32; len];
+        let floats = Aligned::new;
         let (mut q, mut v, mut keys) = (floats(x.len()), floats(x.len()), floats(x.len()));
         let (mut normed, mut wide) = (floats(rows * d), floats(rows * self.ff.max(2 * d)));
         let (mut queries, mut scores) = (floats(2 * heads.width), floats(frames));
