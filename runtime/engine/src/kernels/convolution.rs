@@ -142,7 +142,7 @@ pub fn convolve<T: Tile>(
                         let start = over.start(0, down, y) * width + over.start(1, across, x);
                         Row {
                             from: m * map + start * pixel,
-                            to: (m * lines + y) * columns + x,
+                            to: ((m * lines + y) * columns + x) * w.outputs(),
                             scale,
                             zero,
                         }

@@ -151,7 +151,7 @@ pub fn matmul<U: Unit, T: Tile<U>>(
         let quant = x.scale.iter().zip(x.zero).take(count);
         let rows = quant.enumerate().map(|(row, (&scale, &zero))| Row {
             from: row * groups,
-            to: row,
+            to: row * outputs,
             scale,
             zero,
         });
@@ -164,7 +164,7 @@ pub fn matmul<U: Unit, T: Tile<U>>(
 pub(super) struct Row {
     /// The group of codes at which it begins.
     pub from: usize,
-    /// Which row of results it becomes.
+    /// The result at which it begins.
     pub to: usize,
     /// Scale and zero point of its codes.
     pub scale: f32,
@@ -312,11 +312,15 @@ impl<U: Unit, T: Tile<U>, R: Rows<U>> Block<'_, U, T, R> {
                 let acc = sums[j].wrapping_sub(zero.wrapping_mul(colsum[j]));
                 *value = row.scale * scale[j] * acc as f32 + bias[j];
             }
-            let y = part_mut(y, row.to * outputs + first, left);
-            match y.first_chunk_mut() {
-                Some(y) => *y = values,
+            let at = row.to + first;
+            if left >= OUTPUTS {
+                if let Some(y) = y.get_mut(at..).and_then(|y| y.first_chunk_mut()) {
+                    *y = values;
+                }
+            } else {
                 // Not a copy: the compiler would make one call of both.
-                None => y.iter_mut().zip(values).for_each(|(y, v)| *y = v),
+                let y = part_mut(y, at, left);
+                y.iter_mut().zip(values).for_each(|(y, v)| *y = v);
             }
         }
     }
