@@ -4,6 +4,7 @@
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use viseme_engine::kernels::attention::slots::{Heads, ValueSlots, VectorSlots};
 use viseme_engine::kernels::attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+use viseme_engine::kernels::convolution::Convolution;
 use viseme_engine::kernels::depthwise::{Depthwise, Frames};
 use viseme_engine::kernels::elementwise::Activation;
 use viseme_engine::kernels::{
@@ -102,6 +103,18 @@ impl Kernels for Team {
 
     fn crew(&self) -> Option<&dyn Crew> {
         Some(self)
+    }
+
+    /// On one thread: pictures are dealt out in groups ([`Crew`]), and sound is convolved by products.
+    fn convolve_i8(
+        &self,
+        over: &Convolution,
+        x: QuantRows<'_>,
+        w: WeightsI8<'_>,
+        bias: &[f32],
+        y: &mut [f32],
+    ) {
+        self.each.convolve_i8(over, x, w, bias, y);
     }
 
     fn matmul_f32(&self, x: &[f32], w: WeightsF32<'_>, bias: &[f32], y: &mut [f32]) {

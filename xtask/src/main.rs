@@ -38,7 +38,8 @@ cargo xtask referee                  compare tract, TensorFlow Lite and LiteRT w
 cargo xtask referee transcribe CLIP --backend tract|tflite [...]
                                      run the command with them in it (viseme --help lists the rest)
 cargo xtask bench [--peers] [--json] time the engine, and with --peers other engines beside it
-cargo xtask bench --auto-avsr        time a full-size model of Auto-AVSR
+cargo xtask bench --auto-avsr [--peers]
+                                     time a full-size model of Auto-AVSR, and its encoder beside other engines
 ";
 
 fn main() -> ExitCode {
