@@ -165,7 +165,7 @@ mod tests {
         for block in [1, 100, 1024, 5000] {
             assert_eq!(resampled(&samples, 44_100, block), whole, "{block}");
         }
-        assert_eq!(resampled(&[], 44_100, 1), []);
+        assert!(resampled(&[], 44_100, 1).is_empty());
         assert_eq!(resampled(&samples[..3], 44_100, 1).len(), 1);
     }
 
