@@ -66,7 +66,10 @@ impl Tile for Avx512VnniTile {
                 let (first, first_weight) = (line * lines.apart, line * lines.weights_apart);
                 for k in 0..lines.len {
                     let (g, i) = (first + k, first_weight + k);
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(k).cast());
+                    // Of few rows the next panel comes soon enough by itself.
+                    if M > 2 {
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(k).cast());
+                    }
                     let mut weights = [_mm512_setzero_si512(); P];
                     for p in 0..P {
                         weights[p] = _mm512_loadu_si512(w[p].get_unchecked(i).as_ptr().cast());
@@ -102,25 +105,43 @@ impl Tile<Pair> for Avx512VnniTile {
         w: [&[Pair]; P],
     ) -> [[Sums; M]; P] {
         let (pairs, odd) = common_pairs(&x, &w);
-        // A single row has few sums: two chains each, one a half, keep the unit busy.
-        let chains = if M == 1 { 2 } else { 1 };
         // SAFETY: inlined only into functions compiled for AVX-512 with VNNI; `i` is below the length of every panel,
         // and the groups below that of every row.
         unsafe {
-            let mut sums = [[[_mm512_setzero_si512(); 2]; M]; P];
-            for i in 0..pairs {
-                let mut halves = [[_mm512_setzero_si512(); 2]; P];
-                for p in 0..P {
-                    let w = _mm512_loadu_si512(w[p].get_unchecked(i).as_ptr().cast());
-                    halves[p] = sixteenfold(w);
-                }
+            let mut sums = [[_mm512_setzero_si512(); M]; P];
+            // A single row has few sums: a second one each, for the high halves, keeps the unit busy.
+            let mut second = [_mm512_setzero_si512(); P];
+            if M > 2 {
+                // One half after the other: for the codes of both there are no registers.
                 for half in 0..2 {
-                    for m in 0..M {
-                        let x = *x[m].get_unchecked(2 * i + half);
-                        let x = _mm512_set1_epi32(i32::from_le_bytes(x));
+                    for i in 0..pairs {
+                        let mut weights = [_mm512_setzero_si512(); P];
                         for p in 0..P {
-                            let sum = &mut sums[p][m][half % chains];
-                            *sum = _mm512_dpbusd_epi32(*sum, x, halves[p][half]);
+                            let w = _mm512_loadu_si512(w[p].get_unchecked(i).as_ptr().cast());
+                            weights[p] = sixteenfold(w)[half];
+                        }
+                        for m in 0..M {
+                            let codes = broadcast(x[m], 2 * i + half);
+                            for p in 0..P {
+                                sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], codes, weights[p]);
+                            }
+                        }
+                    }
+                }
+            } else {
+                for i in 0..pairs {
+                    for p in 0..P {
+                        let w = _mm512_loadu_si512(w[p].get_unchecked(i).as_ptr().cast());
+                        let [low, high] = sixteenfold(w);
+                        for m in 0..M {
+                            let [first, other] = [0, 1].map(|half| broadcast(x[m], 2 * i + half));
+                            sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], first, low);
+                            let sum = if M == 1 {
+                                &mut second[p]
+                            } else {
+                                &mut sums[p][m]
+                            };
+                            *sum = _mm512_dpbusd_epi32(*sum, other, high);
                         }
                     }
                 }
@@ -130,23 +151,36 @@ impl Tile<Pair> for Avx512VnniTile {
                     let w = _mm512_loadu_si512(w[p].get_unchecked(pairs).as_ptr().cast());
                     let [low, _] = sixteenfold(w);
                     for m in 0..M {
-                        let x = i32::from_le_bytes(*x[m].get_unchecked(2 * pairs));
-                        let sum = &mut sums[p][m][0];
-                        *sum = _mm512_dpbusd_epi32(*sum, _mm512_set1_epi32(x), low);
+                        let codes = broadcast(x[m], 2 * pairs);
+                        sums[p][m] = _mm512_dpbusd_epi32(sums[p][m], codes, low);
                     }
                 }
             }
             let mut all = [[[0; OUTPUTS]; M]; P];
             for p in 0..P {
+                if M == 1 {
+                    sums[p][0] = _mm512_add_epi32(sums[p][0], second[p]);
+                }
                 for m in 0..M {
-                    let [a, b] = sums[p][m];
-                    let sums = _mm512_srai_epi32::<4>(_mm512_add_epi32(a, b));
+                    let sums = _mm512_srai_epi32::<4>(sums[p][m]);
                     all[p][m] = core::mem::transmute::<__m512i, Sums>(sums);
                 }
             }
             all
         }
     }
+}
+
+/// The four codes of group `g` in every lane.
+///
+/// # Safety
+/// `g` is below the length of `x`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn broadcast(x: &[[u8; 4]], g: usize) -> __m512i {
+    // SAFETY: as asked above.
+    let codes = unsafe { *x.get_unchecked(g) };
+    _mm512_set1_epi32(i32::from_le_bytes(codes))
 }
 
 /// The numbers in the low and in the high halves of bytes, times 16.
