@@ -3,7 +3,9 @@
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use viseme_engine::kernels::attention::slots::{Heads, ValueSlots, VectorSlots};
-use viseme_engine::kernels::attention::{Attended, AttendedInt8, Int8Attention, RelativeAttention};
+use viseme_engine::kernels::attention::{
+    Attended, AttendedInt8, Int8Attention, RelativeAttention, Shift,
+};
 use viseme_engine::kernels::convolution::Convolution;
 use viseme_engine::kernels::depthwise::{Depthwise, Frames};
 use viseme_engine::kernels::elementwise::Activation;
@@ -179,7 +181,32 @@ impl Kernels for Team {
     }
 
     fn attend(&self, attention: &RelativeAttention<'_>, x: Attended<'_>) {
-        self.each.attend(attention, x);
+        let d = attention.bias_u.len().max(1);
+        // Legacy positions make a query meet the next one's, and weights are asked for by observers only.
+        let share = self.share(x.q.len() / d);
+        if attention.shift == Shift::Legacy || !x.weights.is_empty() || x.q.len() <= share * d {
+            return self.each.attend(attention, x);
+        }
+        let (first, keys, key_stride, v) = (x.first, x.keys, x.key_stride, x.v);
+        let (queries, scores) = (x.queries.len(), x.scores.len());
+        self.pool.scope(|scope| {
+            for (i, q) in x.q.chunks_mut(share * d).enumerate() {
+                scope.spawn(move |_| {
+                    let (mut queries, mut scores) = (vec![0.0; queries], vec![0.0; scores]);
+                    let part = Attended {
+                        q,
+                        first: first + i * share,
+                        keys,
+                        key_stride,
+                        v,
+                        queries: &mut queries,
+                        scores: &mut scores,
+                        weights: &mut [],
+                    };
+                    self.each.attend(attention, part);
+                });
+            }
+        });
     }
 
     fn pointwise_row(&self, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {

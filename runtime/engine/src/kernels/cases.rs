@@ -408,6 +408,7 @@ fn attention(k: &dyn Kernels) -> Result<(), String> {
                 let (mut queries, mut scores) = (vec![0.0; 2 * d_k], vec![0.0; frames]);
                 let x = Attended {
                     q: y,
+                    first: 0,
                     keys: &keys,
                     key_stride: frames,
                     v: &v,

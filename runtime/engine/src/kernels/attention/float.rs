@@ -28,8 +28,10 @@ pub struct RelativeAttention<'a> {
 /// The inputs of one attention layer, and its working memory.
 #[derive(Debug)]
 pub struct Attended<'x> {
-    /// Queries, [frames, d]; replaced by their contexts.
+    /// Queries, rows of d; replaced by their contexts. With [`Shift::Legacy`] those of all frames.
     pub q: &'x mut [f32],
+    /// The frame of the first query.
+    pub first: usize,
     /// Keys, transposed: [d, key_stride], of which the first `frames` columns are used.
     pub keys: &'x [f32],
     /// Elements from one row of `keys` to the next.
@@ -54,6 +56,7 @@ impl RelativeAttention<'_> {
     pub fn run<V: Eight>(&self, x: Attended<'_>) {
         let Attended {
             q,
+            first,
             keys,
             key_stride,
             v,
@@ -66,24 +69,25 @@ impl RelativeAttention<'_> {
         if d_k == 0 {
             return;
         }
-        let frames = q.len() / d;
+        let (rows, frames) = (q.len() / d, v.len() / d);
         for head in 0..self.heads {
             let at = head * d_k;
-            for i in 0..frames {
+            for row in 0..rows {
+                let i = first + row;
                 let seen = self.mask.seen(i, frames);
                 let scores = first_mut(scores, seen.len());
                 if self.shift == Shift::Latest {
-                    let query = part(q, i * d + at, d_k);
+                    let query = part(q, row * d + at, d_k);
                     self.score::<V>(at, i, seen.start, query, keys, key_stride, queries, scores);
                 } else {
                     self.score_legacy(at, i, q, keys, key_stride, scores);
                 }
                 softmax::<V>(scores);
                 if !weights.is_empty() {
-                    let row = (head * frames + i) * frames + seen.start;
-                    copy(scores, part_mut(weights, row, seen.len()));
+                    let at = (head * frames + i) * frames + seen.start;
+                    copy(scores, part_mut(weights, at, seen.len()));
                 }
-                let query = part_mut(q, i * d + at, d_k);
+                let query = part_mut(q, row * d + at, d_k);
                 let values = part(v, seen.start * d, seen.len() * d).chunks_exact(d);
                 let terms = scores.iter().zip(values);
                 combine::<V, 1>(terms.map(|(&w, v)| [(w, part(v, at, d_k))]), query);
@@ -277,6 +281,7 @@ mod tests {
             let (mut queries, mut scores) = (std::vec![0.0; 2 * d_k], std::vec![0.0; frames]);
             attention.run::<Plain>(Attended {
                 q: &mut got,
+                first: 0,
                 keys: &keys,
                 key_stride: stride,
                 v: &v,

@@ -411,6 +411,7 @@ impl Attention<'_> {
         };
         let x = Attended {
             q: first_mut(s.q, len),
+            first: 0,
             keys: s.keys,
             key_stride: c.frames(len),
             v: first(s.v, len),
