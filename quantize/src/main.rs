@@ -170,9 +170,10 @@ fn convert(cli: &Cli) -> Result<()> {
     if cli.set.manifest.is_some() {
         bail!("--manifest measures training runs; leave it out with --from auto-avsr");
     }
-    if disk::same_file(&cli.run, &cli.out) {
+    let read = [Some(&cli.run), cli.units.as_ref(), cli.config.as_ref()];
+    if (read.into_iter().flatten()).any(|path| disk::same_file(path, &cli.out)) {
         bail!(
-            "{}: would be written over itself; give another --out",
+            "{}: is read, too, and would be written over; give another --out",
             cli.out.display()
         );
     }

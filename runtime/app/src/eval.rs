@@ -287,6 +287,17 @@ impl Voices {
                     .collect::<Result<_>>()?
             }
         };
+        let is_silent = |sound: &[i16]| sound.iter().all(|&sample| sample == 0);
+        match &noise.kind {
+            NoiseKind::File(path) if sounds.iter().all(|(_, sound)| is_silent(sound)) => bail!(
+                "{}: is silent, and no noise; give another file",
+                output::show(path)
+            ),
+            NoiseKind::Babble if sounds.len() < 2 => {
+                bail!("babble is made of other clips, and the manifest has one; give another noise")
+            }
+            _ => {}
+        }
         Ok(Voices {
             noise: Some(noise),
             sounds,

@@ -65,6 +65,20 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
     let memory = memory.map_err(|e| anyhow!("{}: {e}", output::show(&arguments.r#in)))?;
     let logits = model.ctc(kernels, &memory);
     let log_probs = ctc::log_probs(&logits, model.vocabulary())?;
+    // Before anything is written: a search may find that the model is of no use.
+    let found = match arguments.sentences.beam {
+        None => None,
+        Some(_) => {
+            let search = || {
+                let mut decoding = Decoding::new(&model, kernels, &memory, None);
+                attention::search(&mut decoding, &log_probs, model.vocabulary(), &options)
+            };
+            Some(match &team {
+                Some(team) => team.run(search)?,
+                None => search()?,
+            })
+        }
+    };
     if let (Some(out), Some(stages)) = (&arguments.out, &stages) {
         stages.put("ctc.logits", &[model.vocabulary()], &logits);
         stages.put("ctc.log_probs", &[model.vocabulary()], &log_probs);
@@ -74,15 +88,7 @@ pub fn run(arguments: &Forward) -> Result<ExitCode> {
         }
         stages.write(out, model.spec().modality)?;
     }
-    if arguments.sentences.beam.is_some() {
-        let search = || {
-            let mut decoding = Decoding::new(&model, kernels, &memory, None);
-            attention::search(&mut decoding, &log_probs, model.vocabulary(), &options)
-        };
-        let found = match &team {
-            Some(team) => team.run(search)?,
-            None => search()?,
-        };
+    if let Some(found) = found {
         let vocabulary = sentence::vocabulary(model.auto_avsr()?)?;
         let best = found.iter().map(|h| {
             let end = model.vocabulary() - 1;

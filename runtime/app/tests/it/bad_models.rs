@@ -226,6 +226,7 @@ fn malformed_manifests() {
     };
     fails("", "not a usable manifest");
     fails("[1, 2", "not a usable manifest");
+    fails("[]", "an object with `clips`");
     fails(r#"{"corpus": "x"}"#, "missing field `clips`");
     fails(
         r#"{"clips": [{"speaker": "s1", "code": "a", "file": "a.y4m"}]}"#,

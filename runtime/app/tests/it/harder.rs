@@ -126,8 +126,32 @@ fn what_a_model_does_not_perceive_cannot_be_made_harder() {
     eval("hears", "heard", "--occlude").fails_with("does not see");
     eval("hears", "heard", "--noise loud").fails_with("babble:-5");
     eval("hears", "heard", "--noise gone.wav:3").fails_with("gone.wav");
+    folder.write("silent.wav", silence());
+    eval("hears", "heard", "--noise silent.wav:0").fails_with("silent.wav: is silent");
     eval("sees", "seen", "--fps 0").fails_with("--fps");
     eval("sees", "seen", "--drop 100").fails_with("less than all frames");
     eval("sees", "seen", "--freeze -1").fails_with("stand still");
     eval("hears", "heard", "--modality video").fails_with("modality is audio");
+}
+
+/// A tenth of a second of silence, 16 kHz.
+fn silence() -> Vec<u8> {
+    let data: u32 = 2 * 1600;
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + data).to_le_bytes());
+    wav.extend(b"WAVEfmt ");
+    wav.extend(16u32.to_le_bytes());
+    for field in [1u16, 1] {
+        wav.extend(field.to_le_bytes());
+    }
+    for field in [16_000u32, 32_000] {
+        wav.extend(field.to_le_bytes());
+    }
+    for field in [2u16, 16] {
+        wav.extend(field.to_le_bytes());
+    }
+    wav.extend(b"data");
+    wav.extend(data.to_le_bytes());
+    wav.extend(vec![0; data as usize]);
+    wav
 }

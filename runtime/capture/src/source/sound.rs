@@ -194,6 +194,9 @@ fn read_wav(
                 let Some(mean) = mean_of(&mut samples, channels, f64::from)? else {
                     break;
                 };
+                if !mean.is_finite() {
+                    return Err(hound::Error::FormatError("a sample is no number"));
+                }
                 block[count] = (mean * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16;
                 count += 1;
             }

@@ -244,6 +244,13 @@ fn sound_is_16_khz_mono_from_anything() {
             rising(&read)
         );
     }
+    let mut floats = std::fs::read(folder.path("c.wav")).expect("readable");
+    let at = floats.len() - 400;
+    floats[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(folder.path("nan.wav"), floats).expect("writable");
+    let error = open_sound(&folder.path("nan.wav")).and_then(|mut s| s.read_all(1 << 20));
+    let error = error.expect_err("not a number").to_string();
+    assert!(error.contains("a sample is no number"), "{error}");
     let late = folder.make(
         &format!("-f lavfi -i testsrc=s=32x32:d=2 -itsoffset 0.5 {sine} -c:a flac"),
         "late.mkv",
