@@ -4,6 +4,7 @@
 //! [`crops`] runs the capture pipeline over a list once and keeps the result on disk, [`recognise`] turns crops into
 //! text and measures a model, [`backend`] is what computes in between, [`score`] counts errors.
 
+pub mod arguments;
 pub mod backend;
 pub mod crops;
 pub mod degrade;

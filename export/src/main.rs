@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use viseme_corpus::disk;
+use viseme_corpus::{arguments, disk};
 use viseme_export::{Chunks, Format, Part, export};
 
 #[derive(Parser)]
@@ -59,7 +59,11 @@ enum Bits {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli: Cli = match arguments::parse("viseme-export") {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(&cli) {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use viseme_corpus::crops::{ClipCrops, CropOptions, crops};
-use viseme_corpus::{Manifest, SplitField, detector, disk};
+use viseme_corpus::{Manifest, SplitField, arguments, detector, disk};
 use viseme_engine::model::conformer::Model;
 use viseme_format::spec::{Family, ModelSpec, Weights};
 use viseme_import::auto_avsr as import;
@@ -98,7 +98,11 @@ struct Set {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli: Cli = match arguments::parse("viseme-quantize") {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("viseme-quantize: {error:#}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use viseme_corpus::SplitField;
+use viseme_corpus::{SplitField, arguments};
 use viseme_trainer::checkpoint;
 use viseme_trainer::data::load;
 use viseme_trainer::recipe::Recipe;
@@ -78,7 +78,11 @@ enum Bits {
 
 fn main() -> ExitCode {
     sys::keep_memory();
-    let Command::Train(args) = Cli::parse().command;
+    let cli: Cli = match arguments::parse("viseme-trainer") {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let Command::Train(args) = cli.command;
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -27,15 +27,14 @@ mod transcribe;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use viseme_corpus::arguments;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match arguments::parse("viseme") {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(code) => return code,
     };
     let result = match cli.command {
         Command::Transcribe(arguments) => transcribe::run(&arguments),
@@ -53,29 +52,6 @@ fn main() -> ExitCode {
             ExitCode::from(output::FAILED)
         }
     }
-}
-
-/// Help and version as asked for; anything else is a mistake in the arguments, in one line.
-fn refuse(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nothing can be done about a stdout that is closed.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::complain("no command given; see `viseme --help`");
-        }
-        _ => {
-            let text = error.to_string();
-            let what = text.split("\n\n").next().unwrap_or("bad arguments");
-            let words: Vec<&str> = what.split_whitespace().collect();
-            let what = words.join(" ");
-            let what = what.strip_prefix("error: ").unwrap_or(&what);
-            output::complain(&format!("{what}; see `viseme --help`"));
-        }
-    }
-    ExitCode::from(output::FAILED)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
