@@ -37,8 +37,8 @@ pub enum Part {
         /// Frames of an utterance.
         frames: usize,
     },
-    /// `features` [frames, d], what the front-end makes of crops, to `logits` [frames, V] and `encoded` [frames, d], what the last block
-    /// gives.
+    /// `features` [frames, d], what the front-end makes of crops, to `logits` [frames, V] and `encoded`
+    /// [frames, d], what the last block gives.
     Encoder {
         /// Frames of an utterance.
         frames: usize,
@@ -46,7 +46,7 @@ pub enum Part {
         chunks: Option<Chunks>,
     },
     /// One chunk of a stream: `features` [frames, d], for each block the caches `keys.{b}` and `values.{b}` [left, d] and
-    /// `conv.{b}` [kernel - 1, d], and `mask` [1, 1, left + frames], to `logits` [frames, V] , `next.keys.0`, …, the
+    /// `conv.{b}` [kernel - 1, d], and `mask` [1, 1, left + frames], to `logits` [frames, V], `next.keys.0`, …, the
     /// caches for the next chunk in the order of the inputs, and `encoded`.
     ///
     /// Every frame sees its whole chunk and `left` frames before it. A stream begins with caches of zeros; the mask, 0 or
